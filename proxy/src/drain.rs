@@ -1,1 +1,128 @@
-//! Under construction: drain.
+//! The signal that the proxy is about to exit, and the count of what still has to finish.
+//!
+//! One [`Drain`] is shared by every thread of the process: admin and the signal handler start it,
+//! connections watch it, `app` waits for the last [`Guard`]. Deadlines are not its business: whoever
+//! waits for [`Drain::all_done`] decides how long.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+use tokio::sync::Notify;
+
+/// A shared, one-way switch from serving to draining.
+#[derive(Debug, Clone, Default)]
+pub struct Drain {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    draining: AtomicBool,
+    started: Notify,
+    guards: AtomicUsize,
+    released: Notify,
+}
+
+/// Keeps the process alive, up to its drain deadline, for as long as it is held: one per connection.
+#[derive(Debug)]
+pub struct Guard {
+    shared: Arc<Shared>,
+}
+
+impl Drain {
+    /// A switch that nobody has thrown.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins to drain. Later calls change nothing.
+    pub fn start(&self) {
+        // SeqCst on both sides: a waiter registers with `started` before it reads `draining`, and this
+        // writes before it notifies, so that no waiter misses the change.
+        self.shared.draining.store(true, Ordering::SeqCst);
+        self.shared.started.notify_waiters();
+    }
+
+    /// Whether the proxy drains. Cheap: for use on every request.
+    pub fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Relaxed)
+    }
+
+    /// Returns as soon as the proxy drains, at once if it does so already.
+    pub async fn signaled(&self) {
+        let started = self.shared.started.notified();
+        tokio::pin!(started);
+        started.as_mut().enable();
+        if self.shared.draining.load(Ordering::SeqCst) {
+            return;
+        }
+        started.await;
+    }
+
+    /// Counts something that a drain has to wait for.
+    pub fn guard(&self) -> Guard {
+        self.shared.guards.fetch_add(1, Ordering::SeqCst);
+        Guard {
+            shared: self.shared.clone(),
+        }
+    }
+
+    /// How many guards are held.
+    pub fn in_flight(&self) -> usize {
+        self.shared.guards.load(Ordering::SeqCst)
+    }
+
+    /// Returns as soon as no guard is held, whether the proxy drains or not.
+    pub async fn all_done(&self) {
+        loop {
+            let released = self.shared.released.notified();
+            tokio::pin!(released);
+            released.as_mut().enable();
+            if self.in_flight() == 0 {
+                return;
+            }
+            released.await;
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if self.shared.guards.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.shared.released.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[test]
+    fn whoever_waits_before_or_after_the_start_is_told() {
+        let drain = Drain::new();
+        let mut early = Box::pin(drain.signaled());
+        assert!(early.as_mut().now_or_never().is_none());
+        assert!(!drain.is_draining());
+        drain.start();
+        assert!(drain.is_draining());
+        assert!(early.now_or_never().is_some());
+        assert!(drain.signaled().now_or_never().is_some());
+    }
+
+    #[test]
+    fn all_is_done_when_the_last_guard_is_dropped() {
+        let drain = Drain::new();
+        assert!(drain.all_done().now_or_never().is_some());
+        let (first, second) = (drain.guard(), drain.clone().guard());
+        let mut done = Box::pin(drain.all_done());
+        assert!(done.as_mut().now_or_never().is_none());
+        drop(first);
+        assert!(done.as_mut().now_or_never().is_none());
+        drop(second);
+        assert!(done.now_or_never().is_some());
+        assert_eq!(drain.in_flight(), 0);
+    }
+}

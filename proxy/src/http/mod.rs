@@ -1,1 +1,5 @@
-//! Under construction: http.
+//! HTTP: the versions a proxy serves and speaks, and what it does to every request and response.
+//!
+//! Owns the wire of HTTP (`h1`, `h2`), protocol detection, header hygiene, trace context, path
+//! normalisation, route matching and the responses that the proxy makes itself. Which requests go
+//! where is decided in `inbound` and `outbound`.
