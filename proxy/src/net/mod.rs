@@ -1,1 +1,6 @@
-//! Under construction: net.
+//! Sockets: streams, listeners, where an intercepted connection wanted to go, tunnels of opaque bytes.
+//!
+//! Nothing here knows HTTP, clusters or policy.
+
+pub mod stream;
+pub mod tls;
