@@ -3,3 +3,7 @@
 //! Owns the wire of HTTP (`h1`, `h2`), protocol detection, header hygiene, trace context, path
 //! normalisation, route matching and the responses that the proxy makes itself. Which requests go
 //! where is decided in `inbound` and `outbound`.
+
+pub mod detect;
+pub mod normalise;
+pub mod route;
