@@ -10,3 +10,16 @@ pub mod resource;
 pub mod spiffe;
 
 pub use envoy_types::pb as envoy;
+
+/// Weft's own messages, for what Envoy has no message for. Generated from `proto/weft/v1`.
+pub mod weft {
+    pub mod v1 {
+        //! Version 1 of Weft's messages.
+        include!("generated/weft.v1.rs");
+    }
+}
+
+/// The certificate signing service. Generated from `proto/istio/v1/auth`.
+pub mod csr {
+    include!("generated/istio.v1.auth.rs");
+}
