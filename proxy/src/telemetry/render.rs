@@ -409,8 +409,8 @@ mod tests {
         for line in [
             format!(r#"weft_requests_total{{{labels},method="GET",status="2xx"}} 1"#),
             format!(r#"weft_request_duration_seconds_count{{{labels}}} 1"#),
-            format!(r#"weft_request_duration_seconds_bucket{{{labels},le="0.002"}} 1"#),
-            format!(r#"weft_request_duration_seconds_bucket{{{labels},le="0.001"}} 0"#),
+            format!(r#"weft_request_duration_seconds_bucket{{le="0.002",{labels}}} 1"#),
+            format!(r#"weft_request_duration_seconds_bucket{{le="0.001",{labels}}} 0"#),
             "weft_config_age_seconds 1.5".into(),
             "# EOF".into(),
         ] {
