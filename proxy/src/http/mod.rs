@@ -5,5 +5,7 @@
 //! where is decided in `inbound` and `outbound`.
 
 pub mod detect;
+pub mod headers;
 pub mod normalise;
 pub mod route;
+pub mod trace;

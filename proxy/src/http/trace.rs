@@ -1,0 +1,371 @@
+//! Trace context: read in W3C and B3 form, continued with a span of our own, written back.
+//!
+//! `traceparent` wins over `b3`, which wins over `x-b3-*`. What came in is rewritten in its own form, and
+//! `traceparent` is always written, so that both kinds of application see the same trace. Exporting spans
+//! is not done here.
+
+use fastrand::Rng;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use std::fmt::Write;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const B3: HeaderName = HeaderName::from_static("b3");
+const B3_TRACE_ID: HeaderName = HeaderName::from_static("x-b3-traceid");
+const B3_SPAN_ID: HeaderName = HeaderName::from_static("x-b3-spanid");
+const B3_PARENT_SPAN_ID: HeaderName = HeaderName::from_static("x-b3-parentspanid");
+const B3_SAMPLED: HeaderName = HeaderName::from_static("x-b3-sampled");
+const B3_FLAGS: HeaderName = HeaderName::from_static("x-b3-flags");
+
+/// A place in a trace: the span of the proxy and what it descends from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Context {
+    /// The trace, never zero.
+    pub trace_id: u128,
+    /// The span of this proxy, never zero.
+    pub span_id: u64,
+    /// The span that called, if the trace did not begin here.
+    pub parent_id: Option<u64>,
+    /// Whether the spans of this trace are recorded.
+    pub sampled: bool,
+}
+
+/// What a caller said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Incoming {
+    trace_id: u128,
+    span_id: u64,
+    /// Absent when the decision is left to us (B3 only).
+    sampled: Option<bool>,
+}
+
+/// Continues the trace of a request, or begins one, and writes it into the headers for the next hop.
+///
+/// `sampling` is the share of new traces that are recorded, from 0 to 1.
+pub fn enter(headers: &mut HeaderMap, sampling: f64, rng: &mut Rng) -> Context {
+    let w3c = headers.get(TRACEPARENT).and_then(parse_traceparent);
+    if w3c.is_none() {
+        // W3C Trace Context section 3.3: without a valid traceparent, tracestate means nothing.
+        headers.remove(TRACESTATE);
+    }
+    let b3 = B3Form::of(headers);
+    let incoming = w3c.or_else(|| b3.and_then(|form| form.parse(headers)));
+    let sampled = incoming
+        .and_then(|incoming| incoming.sampled)
+        .or_else(|| b3.and_then(|form| form.decision(headers)))
+        .unwrap_or_else(|| sampling > 0.0 && rng.f64() < sampling);
+    let context = Context {
+        trace_id: incoming.map_or_else(|| rng.u128(1..), |incoming| incoming.trace_id),
+        span_id: rng.u64(1..),
+        parent_id: incoming.map(|incoming| incoming.span_id),
+        sampled,
+    };
+    headers.insert(TRACEPARENT, value(&context.traceparent()));
+    if let Some(form) = b3 {
+        form.write(&context, headers);
+    }
+    context
+}
+
+/// The id of a request: what the caller gave it, else a random UUID (RFC 9562 section 5.4) set here.
+pub fn request_id(headers: &mut HeaderMap, rng: &mut Rng) -> HeaderValue {
+    headers
+        .entry(REQUEST_ID)
+        .or_insert_with(|| value(&uuid_v4(rng.u128(..))))
+        .clone()
+}
+
+impl Context {
+    fn traceparent(&self) -> String {
+        format!(
+            "00-{:032x}-{:016x}-{:02x}",
+            self.trace_id,
+            self.span_id,
+            u8::from(self.sampled)
+        )
+    }
+}
+
+/// W3C Trace Context section 3.2, strictly: lower case, version ff forbidden, ids not zero, exact length
+/// in version 00, anything after a further hyphen in versions to come.
+fn parse_traceparent(header: &HeaderValue) -> Option<Incoming> {
+    let text = header.to_str().ok()?;
+    if text.bytes().any(|c| c.is_ascii_uppercase()) {
+        return None;
+    }
+    let (head, rest) = (text.get(..55)?, &text[55..]);
+    let mut parts = head.split('-');
+    let (version, trace_id, span_id, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let well_formed = match version {
+        "ff" => false,
+        "00" => rest.is_empty(),
+        _ => rest.is_empty() || rest.starts_with('-'),
+    };
+    if !well_formed || parts.next().is_some() || version.len() != 2 || flags.len() != 2 {
+        return None;
+    }
+    hex(version, 2)?;
+    Some(Incoming {
+        trace_id: hex(trace_id, 32).filter(|id| *id != 0)?,
+        span_id: hex(span_id, 16).filter(|id| *id != 0)?.try_into().ok()?,
+        sampled: Some(hex(flags, 2)? & 1 == 1),
+    })
+}
+
+/// The two ways in which B3 travels (openzipkin/b3-propagation).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum B3Form {
+    Single,
+    Multi,
+}
+
+impl B3Form {
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let multi = [B3_TRACE_ID, B3_SAMPLED, B3_FLAGS];
+        if headers.contains_key(B3) {
+            Some(Self::Single)
+        } else if multi.iter().any(|name| headers.contains_key(name)) {
+            Some(Self::Multi)
+        } else {
+            None
+        }
+    }
+
+    fn parse(self, headers: &HeaderMap) -> Option<Incoming> {
+        let (trace_id, span_id) = match self {
+            Self::Single => {
+                let mut parts = text(headers, &B3)?.split('-');
+                (parts.next()?, parts.next()?)
+            }
+            Self::Multi => (text(headers, &B3_TRACE_ID)?, text(headers, &B3_SPAN_ID)?),
+        };
+        let trace_id = match trace_id.len() {
+            16 | 32 => hex(trace_id, trace_id.len())?,
+            _ => return None,
+        };
+        Some(Incoming {
+            trace_id: Some(trace_id).filter(|id| *id != 0)?,
+            span_id: hex(span_id, 16).filter(|id| *id != 0)?.try_into().ok()?,
+            sampled: self.decision(headers),
+        })
+    }
+
+    /// The sampling decision, which may come without any id.
+    fn decision(self, headers: &HeaderMap) -> Option<bool> {
+        let state = match self {
+            Self::Single => {
+                let single = text(headers, &B3)?;
+                single.split('-').nth(2).unwrap_or(single)
+            }
+            Self::Multi if text(headers, &B3_FLAGS) == Some("1") => "d",
+            Self::Multi => text(headers, &B3_SAMPLED)?,
+        };
+        match state {
+            "1" | "d" | "true" => Some(true),
+            "0" | "false" => Some(false),
+            _ => None,
+        }
+    }
+
+    fn write(self, context: &Context, headers: &mut HeaderMap) {
+        let trace_id = format!("{:032x}", context.trace_id);
+        let span_id = format!("{:016x}", context.span_id);
+        let parent_id = context.parent_id.map(|id| format!("{id:016x}"));
+        let sampled = if context.sampled { "1" } else { "0" };
+        match self {
+            Self::Single => {
+                let mut single = format!("{trace_id}-{span_id}-{sampled}");
+                if let Some(parent_id) = parent_id {
+                    write!(single, "-{parent_id}").expect("a String takes everything");
+                }
+                headers.insert(B3, value(&single));
+            }
+            Self::Multi => {
+                headers.insert(B3_TRACE_ID, value(&trace_id));
+                headers.insert(B3_SPAN_ID, value(&span_id));
+                match parent_id {
+                    Some(parent_id) => headers.insert(B3_PARENT_SPAN_ID, value(&parent_id)),
+                    None => headers.remove(B3_PARENT_SPAN_ID),
+                };
+                // The debug flag implies the decision and is passed on in its place.
+                if !headers.contains_key(B3_FLAGS) {
+                    headers.insert(B3_SAMPLED, value(sampled));
+                }
+            }
+        }
+    }
+}
+
+fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// A number of exactly so many hexadecimal digits.
+fn hex(digits: &str, length: usize) -> Option<u128> {
+    (digits.len() == length && digits.bytes().all(|c| c.is_ascii_hexdigit()))
+        .then(|| u128::from_str_radix(digits, 16).ok())
+        .flatten()
+}
+
+fn uuid_v4(random: u128) -> String {
+    const VERSION: u128 = 0xf << 76;
+    const VARIANT: u128 = 0b11 << 62;
+    let bits = random & !VERSION & !VARIANT | 0x4 << 76 | 0b10 << 62;
+    let hex = format!("{bits:032x}");
+    format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    )
+}
+
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("hexadecimal digits and hyphens are visible ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
+    const SPAN: u64 = 0x00f0_67aa_0ba9_02b7;
+
+    fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, text)| (HeaderName::from_static(name), value(text)))
+            .collect()
+    }
+
+    fn entered(fields: &[(&'static str, &str)]) -> (Context, HeaderMap) {
+        let mut headers = map(fields);
+        let context = enter(&mut headers, 0.0, &mut Rng::with_seed(7));
+        (context, headers)
+    }
+
+    #[test]
+    fn a_trace_is_continued_with_a_span_of_our_own() {
+        let (context, headers) = entered(&[
+            (
+                "traceparent",
+                "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            ),
+            ("tracestate", "vendor=1"),
+        ]);
+        assert_eq!(
+            (context.trace_id, context.parent_id, context.sampled),
+            (TRACE, Some(SPAN), true)
+        );
+        assert_ne!(context.span_id, SPAN);
+        assert_eq!(headers.get("traceparent").unwrap(), &context.traceparent());
+        assert_eq!(headers.get("tracestate").unwrap(), "vendor=1");
+    }
+
+    #[test]
+    fn a_malformed_traceparent_begins_a_new_trace_without_its_state() {
+        for malformed in [
+            "",
+            "00",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "zz-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e473-600f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1g",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01x",
+        ] {
+            let (context, headers) = entered(&[("traceparent", malformed), ("tracestate", "a=b")]);
+            assert_eq!(context.parent_id, None, "{malformed}");
+            assert!(!headers.contains_key("tracestate"), "{malformed}");
+        }
+    }
+
+    #[test]
+    fn a_later_version_of_traceparent_may_be_longer() {
+        let (context, _) = entered(&[(
+            "traceparent",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-more",
+        )]);
+        assert_eq!((context.trace_id, context.sampled), (TRACE, false));
+    }
+
+    #[test]
+    fn b3_is_read_and_written_in_the_form_it_came() {
+        let (context, headers) = entered(&[(
+            "b3",
+            "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1-05e3ac9a4f6e3b90",
+        )]);
+        assert_eq!(
+            (context.trace_id, context.parent_id, context.sampled),
+            (TRACE, Some(SPAN), true)
+        );
+        assert_eq!(
+            headers.get("b3").unwrap(),
+            &format!(
+                "4bf92f3577b34da6a3ce929d0e0e4736-{:016x}-1-00f067aa0ba902b7",
+                context.span_id
+            )
+        );
+        assert_eq!(headers.get("traceparent").unwrap(), &context.traceparent());
+
+        let (context, headers) = entered(&[
+            ("x-b3-traceid", "a3ce929d0e0e4736"),
+            ("x-b3-spanid", "00f067aa0ba902b7"),
+            ("x-b3-flags", "1"),
+        ]);
+        assert_eq!(
+            (context.trace_id, context.sampled),
+            (0xa3ce_929d_0e0e_4736, true)
+        );
+        assert_eq!(
+            headers.get("x-b3-spanid").unwrap(),
+            &format!("{:016x}", context.span_id)
+        );
+        assert_eq!(
+            headers.get("x-b3-parentspanid").unwrap(),
+            "00f067aa0ba902b7"
+        );
+        assert!(!headers.contains_key("b3"));
+        assert!(!headers.contains_key("x-b3-sampled"));
+    }
+
+    #[test]
+    fn a_decision_alone_is_obeyed() {
+        assert!(entered(&[("b3", "1")]).0.sampled);
+        assert!(entered(&[("x-b3-sampled", "1")]).0.sampled);
+        let mut headers = map(&[("b3", "0")]);
+        assert!(!enter(&mut headers, 1.0, &mut Rng::with_seed(7)).sampled);
+    }
+
+    #[test]
+    fn a_new_trace_is_sampled_at_the_given_share() {
+        let mut rng = Rng::with_seed(7);
+        let mut sampled = |share| {
+            (0..1000)
+                .filter(|_| enter(&mut HeaderMap::new(), share, &mut rng).sampled)
+                .count()
+        };
+        assert_eq!((sampled(0.0), sampled(1.0)), (0, 1000));
+        assert!((50..200).contains(&sampled(0.1)));
+    }
+
+    #[test]
+    fn a_request_id_is_kept_or_made() {
+        let mut rng = Rng::with_seed(7);
+        let mut headers = map(&[("x-request-id", "mine")]);
+        assert_eq!(request_id(&mut headers, &mut rng), "mine");
+        let mut headers = HeaderMap::new();
+        let made = request_id(&mut headers, &mut rng);
+        assert_eq!(headers.get("x-request-id"), Some(&made));
+        assert_eq!(uuid_v4(0), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(uuid_v4(u128::MAX), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    }
+}
