@@ -1,0 +1,5 @@
+//! Under construction: certificates signed by the control plane.
+
+/// Under construction.
+#[derive(Debug)]
+pub struct ControlPlane {}
