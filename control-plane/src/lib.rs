@@ -1,1 +1,10 @@
-//! placeholder
+//! Weft's control plane.
+//!
+//! A change of configuration travels `source` (objects from files or Kubernetes) -> `world` (one
+//! immutable, indexed picture of the mesh) -> `translate` (a pure function from the world to xDS
+//! resources) -> the ADS server.
+
+pub mod api;
+pub mod source;
+pub mod translate;
+pub mod world;

@@ -1,0 +1,1 @@
+//! Weft's own kinds, group `weft.dev/v1alpha1`.

@@ -1,0 +1,10 @@
+//! Sources: where the objects of the world come from.
+//!
+//! A source turns what it watches into validated domain objects at its edge, tells them to the
+//! [`Store`](crate::world::Store) as updates, marks it synced once it has told what was there at its
+//! start, and keeps the list of [`Problems`] that someone has to act on. `files` is the only one so far.
+
+pub mod files;
+mod problem;
+
+pub use problem::{Problem, Problems};

@@ -1,0 +1,117 @@
+//! What is wrong with the configuration, for whoever wrote it.
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{MetricType, gauge::ConstGauge},
+};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+/// One thing that is wrong with a file: where, what, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+pub struct Problem {
+    /// The file, as it was given.
+    pub file: PathBuf,
+    /// The document of the file, from 1. Absent when it is the file as a whole.
+    pub document: Option<usize>,
+    /// The object, `Service demo/user`, as far as it is known.
+    pub object: Option<String>,
+    /// The field, `spec.ports[0].port`, if it is one.
+    pub field: Option<String>,
+    /// What is wrong, what that means for the mesh, and what to do.
+    pub reason: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.file.display())?;
+        if let Some(document) = self.document {
+            write!(f, ", document {document}")?;
+        }
+        if let Some(object) = &self.object {
+            write!(f, ", {object}")?;
+        }
+        if let Some(field) = &self.field {
+            write!(f, ", {field}")?;
+        }
+        write!(f, ": {}", self.reason)
+    }
+}
+
+/// The problems of the configuration as it stands. Clones share one list.
+#[derive(Debug, Clone, Default)]
+pub struct Problems(Arc<Mutex<BTreeMap<PathBuf, Vec<Problem>>>>);
+
+impl Problems {
+    /// No problems.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// All of them, by file.
+    pub fn list(&self) -> Vec<Problem> {
+        self.lock().values().flatten().cloned().collect()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.lock().values().map(Vec::len).sum()
+    }
+
+    /// Replaces the problems of a file, and logs those that are new.
+    pub(crate) fn set(&self, file: &Path, problems: Vec<Problem>) {
+        let mut by_file = self.lock();
+        let old = if problems.is_empty() {
+            by_file.remove(file)
+        } else {
+            by_file.insert(file.to_owned(), problems.clone())
+        };
+        drop(by_file);
+        let old = old.unwrap_or_default();
+        for problem in problems.iter().filter(|problem| !old.contains(problem)) {
+            tracing::error!(
+                file = %problem.file.display(),
+                document = problem.document,
+                object = problem.object,
+                field = problem.field,
+                reason = problem.reason,
+                "configuration refused"
+            );
+        }
+        for problem in old.iter().filter(|problem| !problems.contains(problem)) {
+            tracing::info!(
+                file = %problem.file.display(),
+                document = problem.document,
+                object = problem.object,
+                field = problem.field,
+                "configuration problem solved"
+            );
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Vec<Problem>>> {
+        // Every write replaces the list of one file whole: a panic leaves nothing half done.
+        self.0
+            .lock()
+            .unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Registered with a registry, gives `config_problems`: how many there are now.
+impl Collector for Problems {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let count = i64::try_from(self.count()).unwrap_or(i64::MAX);
+        let metric = encoder.encode_descriptor(
+            "config_problems",
+            "Problems of the configuration as it stands: see the log or the list of problems",
+            None,
+            MetricType::Gauge,
+        )?;
+        ConstGauge::new(count).encode(metric)
+    }
+}
