@@ -1,1 +1,3 @@
-//! placeholder
+//! The command line of the mesh, `weft`: the demo, and the sandbox that it and the tests run in.
+
+pub mod sandbox;
