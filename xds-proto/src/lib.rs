@@ -5,8 +5,11 @@
 //! Does not own: sockets, TLS, or what a resource means (that is `translate` in the control plane
 //! and `xds` in the proxy).
 
+pub mod delta;
+pub mod exchange;
 pub mod names;
 pub mod resource;
+pub mod sotw;
 pub mod spiffe;
 
 pub use envoy_types::pb as envoy;

@@ -1,0 +1,363 @@
+//! The server's end of one delta stream.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use crate::{
+    envoy::envoy::service::discovery::v3::{
+        DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
+    },
+    exchange::{Answer, Catalogue, Encoded, Nack, PerType, UnknownType, WILDCARD, resource_type},
+    resource::ResourceType,
+};
+
+/// Responses of one type that may wait for their ACK. A client that never answers gets no more than
+/// these; what changes meanwhile is coalesced until it does.
+const MAX_IN_FLIGHT: usize = 16;
+
+/// Where a response is cut. gRPC clients refuse messages above 4 MiB unless told otherwise.
+const MAX_RESPONSE_BYTES: usize = 2 << 20;
+
+/// What one delta stream has subscribed to, holds, and is still owed.
+///
+/// A cycle is: [`receive`](Self::receive) every request, note changes of the world with
+/// [`changed`](Self::changed), and send what [`next_response`](Self::next_response) gives until it
+/// gives `None`.
+#[derive(Debug, Default)]
+pub struct Server {
+    types: PerType<TypeState>,
+    nonces: u64,
+    resend_endpoints: bool,
+}
+
+/// What a request meant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Received {
+    /// The type that it was about.
+    pub ty: ResourceType,
+    /// Names that the stream did not follow before.
+    pub subscribed: Vec<Arc<str>>,
+    /// Names that the stream no longer follows by name (a wildcard may still cover them).
+    pub unsubscribed: Vec<Arc<str>>,
+    /// Its answer to an earlier response. `None` when it answered none, or one that is not awaited.
+    pub answer: Option<Answer>,
+}
+
+#[derive(Debug, Default)]
+struct TypeState {
+    contacted: bool,
+    wildcard: bool,
+    names: BTreeSet<Arc<str>>,
+    /// The versions that the client has, or has been sent. A version that it refused stays here: it
+    /// would be refused again.
+    held: HashMap<Arc<str>, Arc<str>>,
+    /// Names to look at before the next response.
+    due: BTreeMap<Arc<str>, Due>,
+    /// A wildcard subscription has just begun.
+    all_due: bool,
+    in_flight: VecDeque<InFlight>,
+}
+
+/// Why a name has to be looked at.
+#[derive(Debug, Clone, Copy, Default)]
+struct Due {
+    /// It must be answered even when the client holds what there is, or when there is nothing: "the
+    /// server must respond with all resources listed in resource_names_subscribe".
+    answer: bool,
+    since: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    nonce: String,
+    since: Option<Instant>,
+    resources: usize,
+}
+
+impl Server {
+    /// A stream on which nothing has been said yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With `true`, endpoints are sent again whenever their cluster is.
+    ///
+    /// An Envoy that replaces a cluster waits for its endpoints ("cluster warming"), but asks for
+    /// them only if it had dropped them before.
+    pub fn resend_endpoints(mut self, resend: bool) -> Self {
+        self.resend_endpoints = resend;
+        self
+    }
+
+    /// Takes in a request.
+    ///
+    /// Errors when its type is unknown; the stream stays usable.
+    pub fn receive(&mut self, request: DeltaDiscoveryRequest) -> Result<Received, UnknownType> {
+        let ty = resource_type(&request.type_url)?;
+        let state = &mut self.types[ty];
+        let answer = state.settle(&request);
+        let first = !std::mem::replace(&mut state.contacted, true);
+        if first {
+            state.begin(ty, &request);
+        }
+        let unsubscribed = state.unsubscribe(request.resource_names_unsubscribe);
+        let subscribed = state.subscribe(request.resource_names_subscribe, first);
+        Ok(Received {
+            ty,
+            subscribed,
+            unsubscribed,
+            answer,
+        })
+    }
+
+    /// Notes that a resource appeared, changed or went away at `since`. Says whether that concerns
+    /// this stream, that is, whether [`next_response`](Self::next_response) should be asked.
+    pub fn changed(&mut self, ty: ResourceType, name: &Arc<str>, since: Instant) -> bool {
+        let state = &mut self.types[ty];
+        let concerned = state.covers(name);
+        if concerned {
+            let due = state.due.entry(name.clone()).or_default();
+            due.since = Some(due.since.map_or(since, |earlier| earlier.min(since)));
+        }
+        concerned
+    }
+
+    /// Whether the stream follows every resource of the type.
+    pub fn is_wildcard(&self, ty: ResourceType) -> bool {
+        self.types[ty].wildcard
+    }
+
+    /// The names that the stream follows by name.
+    pub fn names(&self, ty: ResourceType) -> impl Iterator<Item = &Arc<str>> {
+        self.types[ty].names.iter()
+    }
+
+    /// The next response to send, or `None` when the client has, or has been sent, all that it
+    /// follows, or must answer first.
+    ///
+    /// What is new comes in the order of [`ResourceType`]; what is gone comes after all that is new,
+    /// in reverse order.
+    pub fn next_response(&mut self, catalogue: &impl Catalogue) -> Option<DeltaDiscoveryResponse> {
+        for ty in ResourceType::ALL {
+            let state = &mut self.types[ty];
+            state.expand_wildcard(ty, catalogue);
+            let Some(found) = state.take_found(ty, catalogue) else {
+                continue;
+            };
+            if ty == ResourceType::Cluster && self.resend_endpoints {
+                self.types[ResourceType::Endpoints].resend(&found.resources);
+            }
+            let resources = found.resources.iter().map(on_the_wire).collect();
+            return Some(self.respond(ty, resources, Vec::new(), found.since));
+        }
+        for ty in ResourceType::ALL.into_iter().rev() {
+            if let Some((removed, since)) = self.types[ty].take_missing() {
+                return Some(self.respond(ty, Vec::new(), removed, since));
+            }
+        }
+        None
+    }
+
+    fn respond(
+        &mut self,
+        ty: ResourceType,
+        resources: Vec<Resource>,
+        removed_resources: Vec<String>,
+        since: Option<Instant>,
+    ) -> DeltaDiscoveryResponse {
+        self.nonces += 1;
+        let nonce = self.nonces.to_string();
+        self.types[ty].in_flight.push_back(InFlight {
+            nonce: nonce.clone(),
+            since,
+            resources: resources.len() + removed_resources.len(),
+        });
+        DeltaDiscoveryResponse {
+            resources,
+            removed_resources,
+            type_url: ty.url().to_owned(),
+            nonce,
+            ..DeltaDiscoveryResponse::default()
+        }
+    }
+}
+
+/// Resources taken for one response.
+struct Found {
+    resources: Vec<Arc<Encoded>>,
+    since: Option<Instant>,
+}
+
+impl TypeState {
+    fn covers(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+
+    /// Matches a nonce with the response that it answers. An unknown nonce answers nothing, but the
+    /// request's subscriptions still count.
+    fn settle(&mut self, request: &DeltaDiscoveryRequest) -> Option<Answer> {
+        let position = self
+            .in_flight
+            .iter()
+            .position(|sent| sent.nonce == request.response_nonce)?;
+        let sent = self.in_flight.remove(position)?;
+        Some(Answer {
+            since: sent.since,
+            resources: sent.resources,
+            nack: request.error_detail.clone().map(Nack::from_status),
+        })
+    }
+
+    /// The first request of a type on a stream tells what the client kept from an earlier stream,
+    /// and in its old form subscribes to everything by naming nothing.
+    fn begin(&mut self, ty: ResourceType, request: &DeltaDiscoveryRequest) {
+        self.held = request
+            .initial_resource_versions
+            .iter()
+            .map(|(name, version)| (name.as_str().into(), version.as_str().into()))
+            .collect();
+        let legacy_wildcard = matches!(ty, ResourceType::Listener | ResourceType::Cluster)
+            && request.resource_names_subscribe.is_empty();
+        if legacy_wildcard {
+            self.wildcard = true;
+            self.all_due = true;
+        } else if !request
+            .resource_names_subscribe
+            .iter()
+            .any(|name| name == WILDCARD)
+        {
+            let subscribed: BTreeSet<&str> = request
+                .resource_names_subscribe
+                .iter()
+                .map(String::as_str)
+                .collect();
+            self.held.retain(|name, _| subscribed.contains(&**name));
+        }
+    }
+
+    fn subscribe(&mut self, names: Vec<String>, first: bool) -> Vec<Arc<str>> {
+        let mut added = Vec::new();
+        for name in names {
+            if name == WILDCARD {
+                self.wildcard = true;
+                self.all_due = true;
+                continue;
+            }
+            let name: Arc<str> = name.into();
+            if self.names.insert(name.clone()) {
+                added.push(name.clone());
+            }
+            let kept = first && self.held.contains_key(&name);
+            self.due.entry(name).or_default().answer |= !kept;
+        }
+        added
+    }
+
+    fn unsubscribe(&mut self, names: Vec<String>) -> Vec<Arc<str>> {
+        let mut dropped = Vec::new();
+        for name in names {
+            if name == WILDCARD {
+                self.wildcard = false;
+                self.all_due = false;
+                self.held.retain(|name, _| self.names.contains(name));
+                self.due.retain(|name, _| self.names.contains(name));
+            } else if let Some(name) = self.names.take(name.as_str()) {
+                if self.wildcard {
+                    // "the server must ... respond with the resource or list it as removed": the
+                    // client cannot tell whether the wildcard still covers the name.
+                    self.due.entry(name.clone()).or_default().answer = true;
+                } else {
+                    self.held.remove(&name);
+                    self.due.remove(&name);
+                }
+                dropped.push(name);
+            }
+        }
+        dropped
+    }
+
+    fn expand_wildcard(&mut self, ty: ResourceType, catalogue: &impl Catalogue) {
+        if !std::mem::take(&mut self.all_due) {
+            return;
+        }
+        let names = catalogue.names(ty);
+        for name in names.into_iter().chain(self.held.keys().cloned()) {
+            self.due.entry(name).or_default();
+        }
+    }
+
+    /// Takes the due resources that exist and have to be sent, as many as fit one response. Leaves
+    /// due what does not exist; forgets what the client holds already.
+    fn take_found(&mut self, ty: ResourceType, catalogue: &impl Catalogue) -> Option<Found> {
+        if self.in_flight.len() >= MAX_IN_FLIGHT {
+            return None;
+        }
+        let mut found = Found {
+            resources: Vec::new(),
+            since: None,
+        };
+        let mut bytes = 0;
+        let mut later = BTreeMap::new();
+        while let Some((name, due)) = self.due.pop_first() {
+            let Some(resource) = catalogue.find(ty, &name) else {
+                later.insert(name, due);
+                continue;
+            };
+            if !due.answer && self.held.get(&name) == Some(&resource.version) {
+                continue;
+            }
+            bytes += resource.body.value.len();
+            if bytes > MAX_RESPONSE_BYTES && !found.resources.is_empty() {
+                self.due.insert(name, due);
+                break;
+            }
+            self.held
+                .insert(resource.name.clone(), resource.version.clone());
+            found.since = earliest(found.since, due.since);
+            found.resources.push(resource);
+        }
+        self.due.append(&mut later);
+        (!found.resources.is_empty()).then_some(found)
+    }
+
+    /// Takes the due names that [`take_found`](Self::take_found) has left because nothing bears them.
+    fn take_missing(&mut self) -> Option<(Vec<String>, Option<Instant>)> {
+        if self.in_flight.len() >= MAX_IN_FLIGHT {
+            return None;
+        }
+        let mut removed = Vec::new();
+        let mut since = None;
+        for (name, due) in std::mem::take(&mut self.due) {
+            let held = self.held.remove(&name).is_some();
+            if held || due.answer {
+                since = earliest(since, due.since);
+                removed.push(name.to_string());
+            }
+        }
+        (!removed.is_empty()).then_some((removed, since))
+    }
+
+    fn resend(&mut self, clusters: &[Arc<Encoded>]) {
+        for cluster in clusters {
+            if self.names.contains(&cluster.name) {
+                self.due.entry(cluster.name.clone()).or_default().answer = true;
+            }
+        }
+    }
+}
+
+fn on_the_wire(resource: &Arc<Encoded>) -> Resource {
+    Resource {
+        name: resource.name.to_string(),
+        version: resource.version.to_string(),
+        resource: Some(resource.body.clone()),
+        ..Resource::default()
+    }
+}
+
+fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    a.into_iter().chain(b).min()
+}
