@@ -4,8 +4,11 @@
 //! normalisation, route matching and the responses that the proxy makes itself. Which requests go
 //! where is decided in `inbound` and `outbound`.
 
+pub mod body;
 pub mod detect;
+pub mod h1;
 pub mod headers;
+pub mod limits;
 pub mod normalise;
 pub mod route;
 pub mod trace;
