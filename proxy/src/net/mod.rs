@@ -2,5 +2,9 @@
 //!
 //! Nothing here knows HTTP, clusters or policy.
 
+pub mod listen;
+pub mod original_dst;
+mod splice;
 pub mod stream;
 pub mod tls;
+pub mod tunnel;

@@ -435,3 +435,6 @@ fn recv_now(tcp: &TcpStream, buf: &mut [u8], flags: RecvFlags) -> io::Result<usi
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
+
+#[cfg(test)]
+mod tests;
