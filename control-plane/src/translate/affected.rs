@@ -139,7 +139,7 @@ fn service_itself(world: &World, service: &Service, affected: &mut Affected) {
             affected.add(ResourceType::Listener, &name);
         }
     }
-    affected.add(ResourceType::Route, &super::envoy::OUTBOUND.into());
+    affected.add(ResourceType::Route, &super::route::OUTBOUND.into());
 }
 
 /// The resources that the endpoints of a service decide. The cluster is among them as Envoy's holds the

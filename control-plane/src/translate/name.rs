@@ -1,6 +1,6 @@
 //! What the names of resources mean in a world, and which names a service has.
 
-use crate::world::{ObjectKey, Service, ServicePort, Workload, World};
+use crate::world::{Endpoint, ObjectKey, Service, ServicePort, Workload, World};
 use std::{net::SocketAddr, sync::Arc};
 use weft_xds_proto::names::{address, authority, service_host};
 
@@ -25,19 +25,24 @@ impl ServiceNames {
 }
 
 pub(super) fn service_names(world: &World, service: &Service, port: &ServicePort) -> ServiceNames {
-    let ObjectKey { namespace, name } = &service.key;
     ServiceNames {
         canonical: canonical(world, service, port),
-        short: [
-            authority(&format!("{name}.{namespace}.svc"), port.port).into(),
-            authority(&format!("{name}.{namespace}"), port.port).into(),
-        ],
+        short: short_hosts(service).map(|host| authority(&host, port.port).into()),
         addresses: service
             .addresses
             .iter()
             .map(|ip| address(SocketAddr::new(*ip, port.port)).into())
             .collect(),
     }
+}
+
+/// What a service is called for short: `user.demo.svc`, `user.demo`.
+pub(super) fn short_hosts(service: &Service) -> [String; 2] {
+    let ObjectKey { namespace, name } = &service.key;
+    [
+        format!("{name}.{namespace}.svc"),
+        format!("{name}.{namespace}"),
+    ]
 }
 
 /// The name that the cluster, endpoints and routes of a service port share.
@@ -58,6 +63,28 @@ pub(super) enum Destination<'a> {
     Workload(&'a Arc<Workload>, SocketAddr),
 }
 
+impl Destination<'_> {
+    /// The name of its cluster, endpoints and routes.
+    pub(super) fn cluster(&self, world: &World) -> Arc<str> {
+        match self {
+            Self::Service(service, port) => canonical(world, service, port),
+            Self::Workload(_, at) => address(*at).into(),
+        }
+    }
+
+    /// Where it is served.
+    pub(super) fn endpoints(&self, world: &World) -> Vec<Endpoint> {
+        match self {
+            Self::Service(service, port) => world.endpoints(service, port),
+            Self::Workload(workload, address) => vec![Endpoint {
+                address: *address,
+                workload: Some(Arc::clone(workload)),
+                zone: workload.zone.clone(),
+            }],
+        }
+    }
+}
+
 /// The destination that a listener of this name leads to.
 pub(super) fn listener<'a>(world: &'a World, name: &str) -> Option<Destination<'a>> {
     if let Some(address) = parse_address(name) {
@@ -67,7 +94,6 @@ pub(super) fn listener<'a>(world: &'a World, name: &str) -> Option<Destination<'
         };
     }
     let (host, port) = parse_authority(name)?;
-    let port: u16 = port;
     // `user.svc` may be short for nothing or name the service `user` of a namespace `svc`.
     let suffix = format!(".svc.{}", world.cluster_domain());
     [suffix.as_str(), ".svc", ""]
