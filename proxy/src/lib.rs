@@ -5,6 +5,9 @@
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod config;
+mod cpu;
+pub mod deadline;
 pub mod drain;
 pub mod error;
 pub mod http;
