@@ -48,6 +48,9 @@ struct TypeState {
     /// Every name has to be looked at, because a wildcard subscription has just begun.
     all_due: Option<Due>,
     in_flight: VecDeque<InFlight>,
+    /// Names dropped while responses are in flight, which may bear them. A wildcard that begins before
+    /// the client has read those makes it keep them.
+    departed: BTreeSet<Arc<str>>,
 }
 
 /// Why a name has to be looked at.
@@ -92,8 +95,8 @@ impl Server {
         if first {
             state.begin(ty, &request);
         }
-        let unsubscribed = state.unsubscribe(request.resource_names_unsubscribe);
         let subscribed = state.subscribe(request.resource_names_subscribe, first);
+        let unsubscribed = state.unsubscribe(request.resource_names_unsubscribe);
         Ok(Received {
             ty,
             subscribed,
@@ -193,6 +196,9 @@ impl TypeState {
             .iter()
             .position(|sent| sent.nonce == request.response_nonce)?;
         let sent = self.in_flight.remove(position)?;
+        if self.in_flight.is_empty() {
+            self.departed.clear();
+        }
         Some(Answer {
             since: sent.since,
             resources: sent.resources,
@@ -234,6 +240,9 @@ impl TypeState {
                 self.wildcard = true;
                 // Asked anew, the client may have dropped what it held.
                 self.all_due.get_or_insert_default().answer |= !first;
+                for name in std::mem::take(&mut self.departed) {
+                    self.due.entry(name).or_default().answer = true;
+                }
                 continue;
             }
             let name: Arc<str> = name.into();
@@ -252,7 +261,13 @@ impl TypeState {
             if name == WILDCARD {
                 self.wildcard = false;
                 self.all_due = None;
-                self.held.retain(|name, _| self.names.contains(name));
+                let dropped = self.held.extract_if(|name, _| !self.names.contains(name));
+                let dropped = dropped.map(|(name, _)| name);
+                if self.in_flight.is_empty() {
+                    dropped.for_each(drop);
+                } else {
+                    self.departed.extend(dropped);
+                }
                 self.due.retain(|name, _| self.names.contains(name));
             } else if let Some(name) = self.names.take(name.as_str()) {
                 if self.wildcard {
@@ -262,6 +277,9 @@ impl TypeState {
                 } else {
                     self.held.remove(&name);
                     self.due.remove(&name);
+                    if !self.in_flight.is_empty() {
+                        self.departed.insert(name.clone());
+                    }
                 }
                 dropped.push(name);
             }

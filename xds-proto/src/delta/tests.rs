@@ -317,6 +317,20 @@ mod server {
     }
 
     #[test]
+    fn a_wildcard_takes_back_what_was_in_flight_for_a_name_dropped_before() {
+        for dropped in ["a", WILDCARD] {
+            let mut shelf = Shelf::with(&[(Cluster, "a", "1")]);
+            let mut server = Server::new();
+            server.receive(subscribe(Cluster, &[dropped])).unwrap();
+            drain(&mut server, &shelf);
+            server.receive(unsubscribe(Cluster, &[dropped])).unwrap();
+            shelf.take(Cluster, "a");
+            server.receive(subscribe(Cluster, &[WILDCARD])).unwrap();
+            assert_eq!(lines(&mut server, &shelf), ["cluster: -a"]);
+        }
+    }
+
+    #[test]
     fn an_ack_tells_when_the_change_it_answers_happened() {
         let mut shelf = Shelf::with(&[(Cluster, "a", "1")]);
         let mut server = Server::new();
