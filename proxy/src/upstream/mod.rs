@@ -1,1 +1,48 @@
-//! Under construction: upstream.
+//! What a worker knows of the clusters it calls, and how it reaches their endpoints.
+//!
+//! Owns live state: connections, latencies, limits in use, counts. It is keyed by the name of the cluster and
+//! by the address and identity of the endpoint, so that it survives a push of configuration, which it takes
+//! from the snapshot of each request. Does not own: which cluster a request goes to, its timeout, and whether
+//! it is tried again (see [`Failed::request`]); a caller that gives up drops the future.
+//!
+//! - [`registry`]: the clusters of a worker; drops those that nobody uses.
+//! - [`cluster`]: one cluster: its configuration in force, its endpoints.
+//! - [`send`]: the way of a request, or of an opaque connection, to an endpoint and back.
+//! - [`queue`]: requests that wait because the cluster may have no more connections.
+//! - [`balancer`]: which endpoint. Pure.
+//! - [`endpoint`]: one endpoint: its latency and its pools.
+//! - [`http1`], [`http2`]: the connections to an endpoint, by version.
+//! - [`request`]: the form of a request for the version that its endpoint speaks. Pure.
+//! - [`connect`]: TCP, TLS, and the check of the endpoint's identity.
+//! - [`limits`]: connections, pending requests and requests of a cluster over all workers.
+//! - [`status`]: what `/clusters` shows.
+//!
+//! All but `limits` and `status` belong to one worker and are not `Send`.
+
+mod balancer;
+mod cluster;
+mod connect;
+mod endpoint;
+mod http1;
+mod http2;
+mod limits;
+mod queue;
+mod registry;
+mod request;
+mod send;
+mod status;
+
+pub use cluster::LiveCluster;
+pub use connect::{ConnectError, Connector, WorkloadConnector};
+pub use endpoint::LiveEndpoint;
+pub use limits::LimitRegistry;
+pub use registry::Upstreams;
+pub use send::{Connected, Failed, Hold, Sent};
+pub use status::{ClusterSummary, ConnectionSummary, EndpointSummary, StatusRegistry, Usage};
+
+use std::time::Instant;
+
+/// The worker's clock, which tests may pause.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -7,10 +7,5 @@
 mod client;
 mod server;
 
-#[cfg(test)]
-mod convergence;
-#[cfg(test)]
-mod tests;
-
 pub use client::{Client, Pending, Update};
-pub use server::Server;
+pub use server::{Received, Server};

@@ -1,0 +1,265 @@
+//! One cluster as one worker knows it: its configuration in force and its endpoints.
+
+use super::{
+    balancer::Balancer,
+    connect::ConnectError,
+    endpoint::{Attempt, Judgement, LiveEndpoint},
+    limits::WorkerLimits,
+    queue::Queue,
+    registry::Shared,
+    status::ClusterStatus,
+};
+use crate::{
+    error::RequestError,
+    net::stream::Stream,
+    snapshot::{Cluster, cluster::UpstreamHttp},
+    tls::Alpn,
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    fmt, mem,
+    rc::Rc,
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+/// The live state of a cluster.
+pub struct LiveCluster {
+    name: Arc<str>,
+    state: RefCell<State>,
+    pub(super) shared: Rc<Shared>,
+    pub(super) limits: WorkerLimits,
+    pub(super) queue: Queue,
+    status: Arc<ClusterStatus>,
+    last_used: Cell<Instant>,
+}
+
+struct State {
+    config: Arc<Cluster>,
+    /// Configurations seen before that a request may still hold.
+    superseded: Vec<Weak<Cluster>>,
+    endpoints: Vec<Rc<LiveEndpoint>>,
+    balancer: Balancer,
+}
+
+impl LiveCluster {
+    pub(super) fn new(shared: Rc<Shared>, config: &Arc<Cluster>) -> Rc<Self> {
+        let limits = shared.limits.cluster(&config.name, &config.limits);
+        let cluster = Self {
+            name: config.name.clone(),
+            status: shared.status.register(config, limits.clone()),
+            state: RefCell::new(State::new(config.clone())),
+            limits: WorkerLimits::new(limits),
+            queue: Queue::default(),
+            last_used: Cell::new(shared.swept.get()),
+            shared,
+        };
+        cluster.take_effect();
+        Rc::new(cluster)
+    }
+
+    /// The name of the cluster.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Cluster> {
+        self.state.borrow().config.clone()
+    }
+
+    /// The endpoints that may take requests.
+    pub fn endpoints(&self) -> Vec<Rc<LiveEndpoint>> {
+        self.state.borrow().endpoints.clone()
+    }
+
+    /// Puts a configuration in force. Endpoints of the same address and identity keep what is live of them;
+    /// those that left close their idle connections and finish what they have in hand.
+    pub fn reconcile(&self, config: &Arc<Cluster>) {
+        self.last_used.set(self.shared.swept.get());
+        if Arc::ptr_eq(&self.state.borrow().config, config) {
+            return;
+        }
+        if self.state.borrow_mut().replace(config) {
+            self.take_effect();
+        }
+    }
+
+    pub(super) fn last_used(&self) -> Instant {
+        self.last_used.get()
+    }
+
+    /// Whether a request or connection is under way.
+    pub(super) fn in_use(&self) -> bool {
+        let state = self.state.borrow();
+        let mut endpoints = state.endpoints.iter();
+        endpoints.any(|endpoint| endpoint.counters.in_flight.read() > 0)
+    }
+
+    /// Closes what has been idle for too long.
+    pub(super) fn sweep(&self, now: Instant) {
+        let state = self.state.borrow();
+        // Another worker waits for a connection that this one keeps idle: the limit is shared.
+        let idle_timeout = match self.somebody_waits() {
+            true => Duration::ZERO,
+            false => state.config.idle_timeout,
+        };
+        let Some(idle_before) = now.checked_sub(idle_timeout) else {
+            return;
+        };
+        for endpoint in &state.endpoints {
+            endpoint.http1.retire_idle(idle_before);
+            endpoint.http2.retire_idle(idle_before);
+        }
+    }
+
+    /// Closes everything idle, for good.
+    pub(super) fn retire(&self) {
+        for endpoint in &self.state.borrow().endpoints {
+            endpoint.retire();
+        }
+    }
+
+    /// The endpoint to use, as the balancer decides.
+    pub(super) fn pick(&self) -> Result<Rc<LiveEndpoint>, ConnectError> {
+        let mut state = self.state.borrow_mut();
+        let State {
+            balancer,
+            endpoints,
+            ..
+        } = &mut *state;
+        match balancer.pick(endpoints, super::now(), fastrand::u64(..)) {
+            Some(index) => Ok(endpoints[index].clone()),
+            None => Err(ConnectError::new(
+                RequestError::NoHealthyEndpoint,
+                format!("cluster {} has no endpoint", self.name),
+            )),
+        }
+    }
+
+    /// Begins to time an endpoint.
+    pub(super) fn attempt<'a>(&self, endpoint: &'a LiveEndpoint) -> Attempt<'a> {
+        let state = self.state.borrow();
+        let judgement = Judgement {
+            decay: state.balancer.decay(),
+            worst: state.config.connect_timeout,
+        };
+        Attempt::begin(endpoint, judgement)
+    }
+
+    /// Opens a connection to an endpoint.
+    pub(super) async fn open(
+        &self,
+        endpoint: &LiveEndpoint,
+        alpn: Alpn,
+    ) -> Result<Stream, ConnectError> {
+        let within = self.connect_timeout();
+        let config = endpoint.config();
+        let attempt = self.attempt(endpoint);
+        let opened = self.shared.connector.connect(&config, alpn, within).await;
+        match &opened {
+            // Only for opaque bytes is the time to connect the latency: a request has its own.
+            Ok(_) if alpn == Alpn::Tcp => attempt.responded(),
+            Ok(_) => attempt.excused(),
+            Err(error) => {
+                endpoint.counters.connect_failures.increment();
+                attempt.failed(error);
+            }
+        }
+        opened
+    }
+
+    /// The version that the cluster speaks.
+    pub(super) fn http_version(&self) -> UpstreamHttp {
+        self.state.borrow().config.http_version
+    }
+
+    /// The time to connect, and the time to wait for a connection when there may be no more.
+    pub(super) fn connect_timeout(&self) -> Duration {
+        self.state.borrow().config.connect_timeout
+    }
+
+    /// Closes an idle connection to any endpoint. False when there is none.
+    pub(super) fn evict_idle(&self) -> bool {
+        let state = self.state.borrow();
+        let mut endpoints = state.endpoints.iter();
+        endpoints.any(|endpoint| endpoint.http1.evict_idle() || endpoint.http2.evict_idle())
+    }
+
+    fn take_effect(&self) {
+        let state = self.state.borrow();
+        self.limits.configure(&state.config.limits);
+        let shown = state
+            .endpoints
+            .iter()
+            .map(|endpoint| (endpoint.config(), endpoint.counters.clone()));
+        self.status.show(state.config.clone(), shown.collect());
+    }
+}
+
+impl fmt::Debug for LiveCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LiveCluster")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn new(config: Arc<Cluster>) -> Self {
+        let mut state = Self {
+            balancer: Balancer::new(&config.load_balancer, fastrand::u64(..)),
+            superseded: Vec::new(),
+            endpoints: Vec::new(),
+            config,
+        };
+        state.replace_endpoints();
+        state
+    }
+
+    /// False when nothing changes. A request that began before a push brings its older snapshot along, which
+    /// must not undo the push: what was once replaced never comes back.
+    fn replace(&mut self, config: &Arc<Cluster>) -> bool {
+        self.superseded.retain(|old| old.strong_count() > 0);
+        let old = |old: &Weak<Cluster>| std::ptr::eq(old.as_ptr(), Arc::as_ptr(config));
+        if self.superseded.iter().any(old) {
+            return false;
+        }
+        let before = mem::replace(&mut self.config, config.clone());
+        self.superseded.push(Arc::downgrade(&before));
+        if *before == **config {
+            return false;
+        }
+        if before.load_balancer != config.load_balancer {
+            self.balancer = Balancer::new(&config.load_balancer, fastrand::u64(..));
+        }
+        self.replace_endpoints();
+        true
+    }
+
+    fn replace_endpoints(&mut self) {
+        let now = super::now();
+        let mut known: HashMap<_, _> = mem::take(&mut self.endpoints)
+            .into_iter()
+            .map(|endpoint| ((endpoint.address(), endpoint.identity().cloned()), endpoint))
+            .collect();
+        for config in self.config.endpoints.iter() {
+            let key = (config.address, config.identity.clone());
+            self.endpoints.push(match known.remove(&key) {
+                Some(endpoint) => {
+                    endpoint.reconfigure(config.clone());
+                    endpoint
+                }
+                None => Rc::new(LiveEndpoint::new(
+                    config.clone(),
+                    self.balancer.default_rtt(),
+                    now,
+                )),
+            });
+        }
+        for endpoint in known.into_values() {
+            endpoint.retire();
+        }
+    }
+}

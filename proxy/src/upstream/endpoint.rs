@@ -1,0 +1,200 @@
+//! One endpoint of a cluster as one worker knows it: its connections, its latency and its counts.
+
+use super::{
+    balancer::{Latency, Load},
+    connect::ConnectError,
+    http1, http2,
+    status::{EndpointCounters, micros},
+};
+use crate::{error::Fault, snapshot::Endpoint};
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use weft_xds_proto::spiffe::SpiffeId;
+
+/// The live state of an endpoint. It stays for as long as the cluster has an endpoint of this address and
+/// identity, and until its last request is done.
+#[derive(Debug)]
+pub struct LiveEndpoint {
+    config: RefCell<Arc<Endpoint>>,
+    address: SocketAddr,
+    identity: Option<SpiffeId>,
+    latency: Cell<Latency>,
+    retired: Cell<bool>,
+    pub(super) counters: Arc<EndpointCounters>,
+    pub(super) http1: http1::Pool,
+    pub(super) http2: http2::Pool,
+}
+
+impl LiveEndpoint {
+    pub(super) fn new(config: Arc<Endpoint>, default_rtt: Duration, now: Instant) -> Self {
+        let counters = Arc::new(EndpointCounters::default());
+        Self {
+            address: config.address,
+            identity: config.identity.clone(),
+            config: RefCell::new(config),
+            latency: Cell::new(Latency::assumed(default_rtt, now)),
+            retired: Cell::new(false),
+            http1: http1::Pool::new(counters.clone()),
+            http2: http2::Pool::default(),
+            counters,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The identity it must prove; plaintext when absent.
+    pub fn identity(&self) -> Option<&SpiffeId> {
+        self.identity.as_ref()
+    }
+
+    /// Its configuration as of the last push.
+    pub fn config(&self) -> Arc<Endpoint> {
+        self.config.borrow().clone()
+    }
+
+    /// Whether its cluster no longer has it. What is in flight finishes, nothing new begins.
+    pub fn is_retired(&self) -> bool {
+        self.retired.get()
+    }
+
+    pub(super) fn reconfigure(&self, config: Arc<Endpoint>) {
+        self.config.replace(config);
+    }
+
+    /// Closes what is idle. Connections in use are closed as they are given back.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        self.http1.clear();
+        self.http2.clear();
+    }
+}
+
+impl Load for Rc<LiveEndpoint> {
+    fn in_flight(&self) -> u32 {
+        u32::try_from(self.counters.in_flight.read()).unwrap_or(u32::MAX)
+    }
+
+    fn latency(&self) -> Latency {
+        self.latency.get()
+    }
+}
+
+/// A request, or an opaque connection, that an endpoint has in hand: its load, until dropped.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    endpoint: Rc<LiveEndpoint>,
+}
+
+impl InFlight {
+    pub(super) fn begin(endpoint: Rc<LiveEndpoint>) -> Self {
+        endpoint.counters.in_flight.increment();
+        endpoint.counters.requests.increment();
+        Self { endpoint }
+    }
+
+    pub(super) fn endpoint(&self) -> &Rc<LiveEndpoint> {
+        &self.endpoint
+    }
+
+    /// Leaves it to another endpoint, as if that one had been chosen.
+    pub(super) fn move_to(&mut self, endpoint: Rc<LiveEndpoint>) {
+        let requests = &self.endpoint.counters.requests;
+        requests.set(requests.read().saturating_sub(1));
+        *self = Self::begin(endpoint);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.endpoint.counters.in_flight.decrement();
+    }
+}
+
+/// Something that an endpoint is timed at: a connection, or a request up to the head of its response.
+#[derive(Debug)]
+pub(super) struct Attempt<'a> {
+    endpoint: &'a LiveEndpoint,
+    judgement: Judgement,
+    started: Instant,
+    judged: bool,
+}
+
+/// How a cluster judges the latencies of its endpoints.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Judgement {
+    /// The time in which a latency loses all but 1/e of its weight.
+    pub(super) decay: Duration,
+    /// The most that failures alone add up to.
+    pub(super) worst: Duration,
+}
+
+impl<'a> Attempt<'a> {
+    /// Begins now.
+    pub(super) fn begin(endpoint: &'a LiveEndpoint, judgement: Judgement) -> Self {
+        Self {
+            endpoint,
+            judgement,
+            started: super::now(),
+            judged: false,
+        }
+    }
+
+    /// The endpoint answered: the time it took is its latency. What follows, such as the body of the
+    /// response, may be a stream that lasts for hours.
+    pub(super) fn responded(mut self) {
+        let now = super::now();
+        self.judge(now, |latency, elapsed, Judgement { decay, .. }| {
+            latency.observe(elapsed, now, decay);
+        });
+    }
+
+    /// It came to nothing: held against the endpoint where the endpoint is at fault.
+    pub(super) fn failed(mut self, error: &ConnectError) {
+        if error.error.fault() != Fault::Upstream {
+            return self.excused();
+        }
+        self.endpoint.counters.note_error(error.to_string());
+        let now = super::now();
+        self.judge(now, |latency, elapsed, Judgement { decay, worst }| {
+            latency.penalize(elapsed, worst, now, decay);
+        });
+    }
+
+    /// How it went says nothing about the endpoint's latency.
+    pub(super) fn excused(mut self) {
+        self.judged = true;
+    }
+
+    fn judge(&mut self, now: Instant, judge: impl FnOnce(&mut Latency, Duration, Judgement)) {
+        self.judged = true;
+        let mut latency = self.endpoint.latency.get();
+        judge(&mut latency, now - self.started, self.judgement);
+        self.endpoint.latency.set(latency);
+        let shown = latency.at(now, self.judgement.decay);
+        self.endpoint.counters.latency_us.set(micros(shown));
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.judged {
+            return;
+        }
+        // The caller gave up waiting (a timeout, most likely). Its patience is a lower bound of the latency:
+        // it may make the endpoint look slower, never faster.
+        let now = super::now();
+        self.judge(now, |latency, elapsed, Judgement { decay, .. }| {
+            if elapsed.as_secs_f64() > latency.at(now, decay) {
+                latency.observe(elapsed, now, decay);
+            }
+        });
+    }
+}

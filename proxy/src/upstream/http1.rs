@@ -1,0 +1,124 @@
+//! Idle HTTP/1.1 connections to an endpoint. The last one given back is used first, so that the fewest stay
+//! warm and the others reach their idle timeout.
+
+use super::{limits::Permit, status::EndpointCounters};
+use crate::http::h1::Connection;
+use std::{cell::RefCell, collections::VecDeque, sync::Arc, time::Instant};
+
+/// The most connections that one worker keeps idle per endpoint. A burst opens more; they are closed as
+/// their responses complete.
+const MOST_IDLE: usize = 256;
+
+/// The idle connections of one worker to one endpoint, the longest idle at the front.
+#[derive(Debug)]
+pub(super) struct Pool {
+    idle: RefCell<VecDeque<Idle>>,
+    counters: Arc<EndpointCounters>,
+}
+
+/// A connection without a request on it.
+#[derive(Debug)]
+pub(super) struct Idle {
+    pub(super) connection: Connection,
+    pub(super) permit: Permit,
+    since: Instant,
+}
+
+/// The place of a connection that carries a request.
+#[derive(Debug)]
+pub(super) struct Active {
+    permit: Permit,
+    counted: Counted,
+}
+
+impl Active {
+    pub(super) fn new(permit: Permit, counters: Arc<EndpointCounters>) -> Self {
+        Self {
+            permit,
+            counted: Counted::new(counters),
+        }
+    }
+
+    /// The connection has answered.
+    pub(super) fn idle(self, connection: Connection, now: Instant) -> Idle {
+        drop(self.counted);
+        Idle {
+            connection,
+            permit: self.permit,
+            since: now,
+        }
+    }
+}
+
+/// One more active connection, until dropped.
+#[derive(Debug)]
+struct Counted(Arc<EndpointCounters>);
+
+impl Counted {
+    fn new(counters: Arc<EndpointCounters>) -> Self {
+        counters.http1_active.increment();
+        Self(counters)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.http1_active.decrement();
+    }
+}
+
+impl Pool {
+    pub(super) fn new(counters: Arc<EndpointCounters>) -> Self {
+        Self {
+            idle: RefCell::default(),
+            counters,
+        }
+    }
+
+    /// The connection that was given back last and is still open. Closes those that are not.
+    pub(super) fn take(&self) -> Option<Idle> {
+        self.change(|idle| {
+            while let Some(mut last) = idle.pop_back() {
+                if last.connection.is_open() {
+                    return Some(last);
+                }
+            }
+            None
+        })
+    }
+
+    /// Keeps a connection for the next request; closes the longest idle one when there are too many.
+    pub(super) fn put(&self, connection: Idle) {
+        self.change(|idle| {
+            idle.push_back(connection);
+            if idle.len() > MOST_IDLE {
+                idle.pop_front();
+            }
+        });
+    }
+
+    /// Closes what has been idle since before `idle_before`, and what the endpoint closed in the meantime:
+    /// otherwise it would keep half a connection until someone tried to use it.
+    pub(super) fn retire_idle(&self, idle_before: Instant) {
+        self.change(|idle| {
+            idle.retain_mut(|idle| idle.since > idle_before && idle.connection.is_open());
+        });
+    }
+
+    /// Closes the connection that has been idle for longest. False when there is none.
+    pub(super) fn evict_idle(&self) -> bool {
+        self.change(|idle| idle.pop_front().is_some())
+    }
+
+    /// Closes everything.
+    pub(super) fn clear(&self) {
+        self.change(VecDeque::clear);
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut VecDeque<Idle>) -> T) -> T {
+        let mut idle = self.idle.borrow_mut();
+        let result = change(&mut idle);
+        self.counters.http1_idle.set(idle.len() as u64);
+        result
+    }
+}

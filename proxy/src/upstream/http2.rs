@@ -1,0 +1,311 @@
+//! HTTP/2 connections to an endpoint: several when one has no free stream, each shared by many requests.
+
+use super::{connect::ConnectError, limits::Permit, status::EndpointCounters};
+use crate::{
+    error::RequestError,
+    http::{body::Body, limits::HttpLimits},
+    net::stream::Stream,
+};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{self, SendRequest},
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::{
+    cell::{Cell, OnceCell, RefCell},
+    fmt,
+    future::{Future, poll_fn},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{sync::Notify, task::spawn_local};
+
+/// Between sidecars only, and only while streams are open: a gRPC server takes pings more often than every
+/// five minutes for an attack (`too_many_pings`). TCP keepalive watches over the others.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The connections of one worker to one endpoint.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    connections: RefCell<Vec<Rc<Connection>>>,
+    opening: RefCell<Option<Rc<Opening>>>,
+}
+
+impl Pool {
+    /// A stream on the connection that has the fewest, if one has room. Forgets connections that are closed
+    /// or were told to go away: their streams finish without the pool.
+    pub(super) fn stream(&self) -> Option<StreamSlot> {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|connection| !connection.is_closed());
+        connections
+            .iter()
+            .filter(|connection| connection.has_room())
+            .min_by_key(|connection| connection.streams.get())
+            .map(StreamSlot::on)
+    }
+
+    /// The handshake that is under way, to wait for instead of starting another one.
+    pub(super) fn opening(&self) -> Option<Rc<Opening>> {
+        self.opening.borrow().clone()
+    }
+
+    /// Announces a handshake. The caller sees to it that [`Pool::opened`] follows.
+    pub(super) fn open(&self) -> Rc<Opening> {
+        let opening = Rc::new(Opening::default());
+        self.opening.replace(Some(opening.clone()));
+        opening
+    }
+
+    /// Ends the announced handshake.
+    pub(super) fn opened(&self, outcome: Result<Connection, ConnectError>) {
+        let outcome =
+            outcome.map(|connection| self.connections.borrow_mut().push(Rc::new(connection)));
+        if let Some(opening) = self.opening.take() {
+            opening.finish(outcome);
+        }
+    }
+
+    /// Lets go of the connections, or of those idle since before `idle_before`. Their streams finish.
+    pub(super) fn retire_idle(&self, idle_before: Instant) {
+        self.connections
+            .borrow_mut()
+            .retain(|connection| !connection.is_closed() && !connection.is_idle_since(idle_before));
+    }
+
+    /// Lets go of a connection without streams. False when there is none.
+    pub(super) fn evict_idle(&self) -> bool {
+        let mut connections = self.connections.borrow_mut();
+        let idle = connections
+            .iter()
+            .position(|connection| connection.streams.get() == 0);
+        idle.map(|index| connections.swap_remove(index)).is_some()
+    }
+
+    /// Lets go of every connection. Their streams finish.
+    pub(super) fn clear(&self) {
+        self.connections.borrow_mut().clear();
+    }
+}
+
+/// A handshake that several requests wait for.
+#[derive(Debug, Default)]
+pub(super) struct Opening {
+    outcome: OnceCell<Result<(), ConnectError>>,
+    done: Notify,
+}
+
+impl Opening {
+    /// Waits for the end of the handshake; everyone gets the same error.
+    pub(super) async fn finished(&self) -> Result<(), ConnectError> {
+        loop {
+            let done = self.done.notified();
+            if let Some(outcome) = self.outcome.get() {
+                return outcome.clone();
+            }
+            done.await;
+        }
+    }
+
+    fn finish(&self, outcome: Result<(), ConnectError>) {
+        // Set once: the pool gives up the opening with the first outcome.
+        let _ = self.outcome.set(outcome);
+        self.done.notify_waiters();
+    }
+}
+
+/// One HTTP/2 connection. Dropping the last reference sends GOAWAY and closes it.
+pub(super) struct Connection {
+    sender: RefCell<SendRequest<Body>>,
+    driver: Rc<RefCell<http2::Connection<TokioIo<Stream>, Body, LocalExecutor>>>,
+    streams: Cell<u32>,
+    most_streams: u32,
+    idle_since: Cell<Instant>,
+    /// Told when a stream ends.
+    freed: Rc<Notify>,
+    counters: Arc<EndpointCounters>,
+    _permit: Permit,
+}
+
+impl Connection {
+    /// Speaks HTTP/2 with prior knowledge (RFC 9113 section 3.3).
+    pub(super) async fn handshake(
+        stream: Stream,
+        limits: &HttpLimits,
+        counters: Arc<EndpointCounters>,
+        freed: Rc<Notify>,
+        permit: Permit,
+    ) -> hyper::Result<Self> {
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(limits.stream_window)
+            .initial_connection_window_size(limits.connection_window)
+            .max_header_list_size(limits.header_bytes.try_into().unwrap_or(u32::MAX));
+        if stream.is_tls() {
+            builder
+                .keep_alive_interval(PING_INTERVAL)
+                .keep_alive_timeout(PING_TIMEOUT);
+        }
+        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+        // Shared with the task that drives it, because only the connection knows how many streams the
+        // peer's SETTINGS allow at the moment.
+        let driver = Rc::new(RefCell::new(driver));
+        spawn_local({
+            let driver = driver.clone();
+            async move {
+                let closed = poll_fn(|cx| Pin::new(&mut *driver.borrow_mut()).poll(cx)).await;
+                if let Err(error) = closed {
+                    tracing::debug!(%error, "upstream HTTP/2 connection broke");
+                }
+            }
+        });
+        counters.http2_idle.increment();
+        Ok(Self {
+            sender: RefCell::new(sender),
+            driver,
+            streams: Cell::new(0),
+            most_streams: limits.max_concurrent_streams,
+            idle_since: Cell::new(super::now()),
+            freed,
+            counters,
+            _permit: permit,
+        })
+    }
+
+    fn is_closed(&self) -> bool {
+        self.sender.borrow().is_closed()
+    }
+
+    fn has_room(&self) -> bool {
+        let streams = self.streams.get();
+        streams < self.most_streams
+            && (streams as usize) < self.driver.borrow().current_max_send_streams()
+    }
+
+    fn is_idle_since(&self, before: Instant) -> bool {
+        self.streams.get() == 0 && self.idle_since.get() <= before
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.counters.http2_idle.decrement();
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("streams", &self.streams.get())
+            .field("closed", &self.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A stream that a request may use, given back on drop.
+#[derive(Debug)]
+pub(super) struct StreamSlot {
+    connection: Rc<Connection>,
+}
+
+impl StreamSlot {
+    fn on(connection: &Rc<Connection>) -> Self {
+        let streams = connection.streams.get();
+        if streams == 0 {
+            connection.counters.http2_idle.decrement();
+            connection.counters.http2_active.increment();
+        }
+        connection.streams.set(streams + 1);
+        Self {
+            connection: connection.clone(),
+        }
+    }
+
+    /// Sends a request and waits for the head of its response. Dropping the future resets the stream.
+    pub(super) async fn send(
+        &self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, NoResponse> {
+        let response = self
+            .connection
+            .sender
+            .borrow_mut()
+            .try_send_request(request);
+        response
+            .await
+            .map_err(|mut error| match error.take_message() {
+                Some(request) => NoResponse::Unsent(Box::new(request)),
+                None => NoResponse::failed(&error.into_error()),
+            })
+    }
+}
+
+impl Drop for StreamSlot {
+    fn drop(&mut self) {
+        let connection = &self.connection;
+        let streams = connection.streams.get() - 1;
+        connection.streams.set(streams);
+        if streams == 0 {
+            connection.counters.http2_active.decrement();
+            connection.counters.http2_idle.increment();
+            connection.idle_since.set(super::now());
+        }
+        connection.freed.notify_waiters();
+    }
+}
+
+/// Why there is no response.
+#[derive(Debug)]
+pub(super) enum NoResponse {
+    /// The connection was on its way out: not one byte of the request was sent.
+    Unsent(Box<Request<Body>>),
+    /// The request was sent, at least in part.
+    Failed(RequestError, String),
+}
+
+impl NoResponse {
+    fn failed(error: &hyper::Error) -> Self {
+        let cause = std::error::Error::source(error);
+        let detail = cause.map_or_else(|| error.to_string(), ToString::to_string);
+        let h2 = cause.and_then(|cause| cause.downcast_ref::<h2::Error>());
+        Self::Failed(h2.map_or(RequestError::UpstreamReset, reason), detail)
+    }
+}
+
+/// Whose doing the end of a stream was (RFC 9113 sections 5.4, 6.8 and 8.7).
+fn reason(error: &h2::Error) -> RequestError {
+    if error.is_remote() {
+        // GOAWAY reaches a stream as its error only when the stream's id is above the last one processed.
+        let refused = error.is_go_away()
+            || error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        return match refused {
+            true => RequestError::UpstreamRefusedStream,
+            false => RequestError::UpstreamReset,
+        };
+    }
+    if error.is_library() {
+        return RequestError::UpstreamProtocolError;
+    }
+    if error.is_reset() {
+        // We reset the stream ourselves: the body of the request broke off.
+        return RequestError::DownstreamReset;
+    }
+    RequestError::UpstreamReset
+}
+
+/// Runs hyper's tasks on the worker.
+#[derive(Debug, Clone, Copy)]
+struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+{
+    fn execute(&self, task: F) {
+        spawn_local(task);
+    }
+}

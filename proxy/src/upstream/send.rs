@@ -1,0 +1,459 @@
+//! The way of a request, or of an opaque connection, from a cluster to an endpoint and back.
+
+use super::{
+    cluster::LiveCluster,
+    connect::ConnectError,
+    endpoint::{InFlight, LiveEndpoint},
+    http1, http2,
+    limits::{Permit, Resource},
+    queue::{Returned, Waited},
+    request::{make_http1, make_http2},
+};
+use crate::{
+    error::{Fault, RequestError},
+    http::{
+        body::{Body, BodyEnd, Observer},
+        h1::{self, Progress, Recycle},
+    },
+    net::stream::Stream,
+    snapshot::cluster::UpstreamHttp,
+    tls::Alpn,
+};
+use http::{Request, Response, Version};
+use http_body::Body as _;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use std::{cell::RefCell, rc::Rc};
+use tokio::task::spawn_local;
+
+/// How often a request that provably was not sent looks for another connection. An endpoint that closes
+/// every connection it accepts must not keep us busy for ever.
+const UNSENT_RETRIES: u32 = 3;
+
+/// A response whose head is there.
+#[derive(Debug)]
+pub struct Sent {
+    /// The response. The request counts as in flight until its body has ended or is dropped.
+    pub response: Response<Body>,
+    /// Who answered.
+    pub endpoint: Rc<LiveEndpoint>,
+    /// There when the connection changes its protocol: to be kept for as long as the tunnel lasts, which
+    /// counts as in flight.
+    pub hold: Option<Hold>,
+}
+
+/// An open connection for opaque bytes.
+#[derive(Debug)]
+pub struct Connected {
+    /// The connection, on which nothing was sent.
+    pub stream: Stream,
+    /// Who is at the other end.
+    pub endpoint: Rc<LiveEndpoint>,
+    /// To be kept for as long as the connection lasts.
+    pub hold: Hold,
+}
+
+/// Why there is no response, or no connection.
+#[derive(Debug)]
+pub struct Failed {
+    /// The reason from the closed list.
+    pub error: RequestError,
+    /// What was tried and what came of it, with the endpoint's address. For people.
+    pub detail: String,
+    /// The request, where it can still be had: when no byte of it was sent, and when its body was empty or
+    /// in memory. In the form in which it was sent, good for [`LiveCluster::send`] all the same.
+    pub request: Option<Request<Body>>,
+    /// Who failed, unless it failed before an endpoint was chosen.
+    pub endpoint: Option<Rc<LiveEndpoint>>,
+}
+
+/// Keeps a request or connection counted, within its limits and as the load of its endpoint, until dropped.
+#[derive(Debug)]
+pub struct Hold {
+    _lease: Rc<Lease>,
+    _stream: Option<http2::StreamSlot>,
+    _tcp: Option<Tcp>,
+}
+
+impl LiveCluster {
+    /// Sends a request to one of the endpoints and waits for the head of its response.
+    ///
+    /// `downstream` is the version that the caller spoke; the cluster may insist on another. A request that
+    /// provably was not sent, because its connection was on its way out, goes to another connection. So does,
+    /// once, an idempotent request without body when the endpoint closed a connection that had been idle
+    /// before it answered (RFC 9110 section 9.2.2): every server that retires idle connections makes that
+    /// race possible. Everything else is for the caller to decide.
+    pub async fn send(
+        self: &Rc<Self>,
+        downstream: Version,
+        request: Request<Body>,
+    ) -> Result<Sent, Box<Failed>> {
+        let Some(permit) = self.limits.acquire(Resource::Requests) else {
+            let error = self.over(RequestError::MaxRequests, Resource::Requests);
+            return Err(Failed::new(error, Some(request), None));
+        };
+        let endpoint = match self.pick() {
+            Ok(endpoint) => endpoint,
+            Err(error) => return Err(Failed::new(error, Some(request), None)),
+        };
+        let lease = Lease::new(self.clone(), endpoint, Some(permit));
+        let http2 = match self.http_version() {
+            UpstreamHttp::AsDownstream => downstream == Version::HTTP_2,
+            UpstreamHttp::Http1 => false,
+            UpstreamHttp::Http2 => true,
+        };
+        match http2 {
+            true => self.send_http2(lease, request).await,
+            false => self.send_http1(lease, request).await,
+        }
+    }
+
+    /// Connects to one of the endpoints, for opaque bytes.
+    pub async fn connect(self: &Rc<Self>) -> Result<Connected, Box<Failed>> {
+        let Some(permit) = self.connection_permit() else {
+            let error = self.over(RequestError::MaxConnections, Resource::Connections);
+            return Err(Failed::new(error, None, None));
+        };
+        let endpoint = match self.pick() {
+            Ok(endpoint) => endpoint,
+            Err(error) => return Err(Failed::new(error, None, None)),
+        };
+        let lease = Lease::new(self.clone(), endpoint.clone(), None);
+        match self.open(&endpoint, Alpn::Tcp).await {
+            Ok(stream) => Ok(Connected {
+                stream,
+                hold: Hold {
+                    _tcp: Some(Tcp::new(permit, endpoint.clone())),
+                    _stream: None,
+                    _lease: lease,
+                },
+                endpoint,
+            }),
+            Err(error) => Err(Failed::new(error, None, Some(endpoint))),
+        }
+    }
+
+    async fn send_http1(
+        self: &Rc<Self>,
+        lease: Rc<Lease>,
+        mut request: Request<Body>,
+    ) -> Result<Sent, Box<Failed>> {
+        make_http1(&mut request, self.name());
+        let mut replayed = false;
+        let mut unsent = 0;
+        loop {
+            let connection = match self.http1_connection(&lease, replayed).await {
+                Ok(connection) => connection,
+                Err(error) => {
+                    return Err(Failed::new(error, Some(request), Some(lease.endpoint())));
+                }
+            };
+            let endpoint = lease.endpoint();
+            let attempt = self.attempt(&endpoint);
+            let error = match connection.send(request, &lease.recycle()).await {
+                Ok(response) => {
+                    attempt.responded();
+                    let upgrades = matches!(response.body(), Body::Upgrade(_));
+                    let hold = upgrades.then(|| Hold::http(lease, None));
+                    return Ok(Sent {
+                        response,
+                        endpoint,
+                        hold,
+                    });
+                }
+                Err(error) => error,
+            };
+            lease.disconnect();
+            match (error.progress, error.request) {
+                (Progress::Unsent, Some(again)) if unsent < UNSENT_RETRIES => {
+                    attempt.excused();
+                    unsent += 1;
+                    request = again;
+                }
+                (Progress::ReusedClosed, Some(again)) if !replayed && may_replay(&again) => {
+                    attempt.excused();
+                    replayed = true;
+                    request = again;
+                }
+                (progress, request) => {
+                    let detail = format!("{} {}", endpoint.address(), describe(progress));
+                    let error = ConnectError::new(error.error, detail);
+                    attempt.failed(&error);
+                    return Err(Failed::new(error, request, Some(endpoint)));
+                }
+            }
+        }
+    }
+
+    /// A connection for one request: the warmest idle one, unless it has to be a fresh one.
+    async fn http1_connection(
+        &self,
+        lease: &Rc<Lease>,
+        fresh: bool,
+    ) -> Result<h1::Connection, ConnectError> {
+        let endpoint = lease.endpoint();
+        if !fresh && let Some(idle) = endpoint.http1.take() {
+            lease.carry(idle.permit);
+            return Ok(idle.connection);
+        }
+        let permit = match self.connection_permit() {
+            Some(permit) => permit,
+            None => match self.wait_http1().await? {
+                Waited::Permit(permit) => permit,
+                Waited::Returned(Returned { endpoint, idle }) => {
+                    lease.move_to(endpoint);
+                    lease.carry(idle.permit);
+                    return Ok(idle.connection);
+                }
+            },
+        };
+        let stream = self.open(&endpoint, Alpn::Http1).await?;
+        lease.carry(permit);
+        Ok(h1::Connection::new(stream, &self.shared.http))
+    }
+
+    async fn send_http2(
+        self: &Rc<Self>,
+        lease: Rc<Lease>,
+        mut request: Request<Body>,
+    ) -> Result<Sent, Box<Failed>> {
+        let endpoint = lease.endpoint();
+        if let Err(error) = make_http2(&mut request, self.name()) {
+            let detail = format!("the Host field is not an authority: {error}");
+            let error = ConnectError::new(RequestError::BadRequest, detail);
+            return Err(Failed::new(error, None, None));
+        }
+        let mut unsent = 0;
+        loop {
+            let stream = match self.http2_stream(&endpoint).await {
+                Ok(stream) => stream,
+                Err(error) => return Err(Failed::new(error, Some(request), Some(endpoint))),
+            };
+            let attempt = self.attempt(&endpoint);
+            let (error, request_back) = match stream.send(request).await {
+                Ok(response) => {
+                    attempt.responded();
+                    return Ok(Sent::over_http2(
+                        response,
+                        endpoint.clone(),
+                        Hold::http(lease, Some(stream)),
+                    ));
+                }
+                Err(http2::NoResponse::Unsent(again)) if unsent < UNSENT_RETRIES => {
+                    attempt.excused();
+                    unsent += 1;
+                    request = *again;
+                    continue;
+                }
+                Err(http2::NoResponse::Unsent(request)) => {
+                    let detail = format!("{} closes every connection", endpoint.address());
+                    let error = ConnectError::new(RequestError::UpstreamRefusedStream, detail);
+                    (error, Some(*request))
+                }
+                Err(http2::NoResponse::Failed(error, cause)) => {
+                    let detail = format!("{}: {cause}", endpoint.address());
+                    (ConnectError::new(error, detail), None)
+                }
+            };
+            attempt.failed(&error);
+            return Err(Failed::new(error, request_back, Some(endpoint.clone())));
+        }
+    }
+
+    /// A stream for one request, on a connection that has room or on a new one.
+    async fn http2_stream(
+        self: &Rc<Self>,
+        endpoint: &Rc<LiveEndpoint>,
+    ) -> Result<http2::StreamSlot, ConnectError> {
+        let mut permit = None;
+        loop {
+            if let Some(stream) = endpoint.http2.stream() {
+                return Ok(stream);
+            }
+            if let Some(opening) = endpoint.http2.opening() {
+                permit = None;
+                opening.finished().await?;
+                continue;
+            }
+            match permit.take().or_else(|| self.connection_permit()) {
+                Some(permit) => {
+                    let opening = endpoint.http2.open();
+                    // In a task of its own: the request that began it may be cancelled, the others wait on.
+                    spawn_local(self.clone().open_http2(endpoint.clone(), permit));
+                    opening.finished().await?;
+                }
+                None => permit = self.wait_http2().await?,
+            }
+        }
+    }
+
+    async fn open_http2(self: Rc<Self>, endpoint: Rc<LiveEndpoint>, permit: Permit) {
+        let opened = match self.open(&endpoint, Alpn::Http2).await {
+            Err(error) => Err(error),
+            Ok(stream) => http2::Connection::handshake(
+                stream,
+                &self.shared.http,
+                endpoint.counters.clone(),
+                self.queue.stream_freed.clone(),
+                permit,
+            )
+            .await
+            .map_err(|error| {
+                let detail = format!("{} took no HTTP/2 preface: {error}", endpoint.address());
+                ConnectError::new(RequestError::UpstreamConnectFailed, detail)
+            }),
+        };
+        endpoint.http2.opened(opened);
+    }
+}
+
+impl Sent {
+    fn over_http2(response: Response<Incoming>, endpoint: Rc<LiveEndpoint>, hold: Hold) -> Self {
+        let upgrades = response.extensions().get::<OnUpgrade>().is_some();
+        let (head, body) = response.into_parts();
+        let (body, hold) = match body.is_end_stream() {
+            true => (Body::Empty, upgrades.then_some(hold)),
+            false => (
+                Body::h2_response(body).observed(HoldToEnd { _hold: hold }),
+                None,
+            ),
+        };
+        Self {
+            response: Response::from_parts(head, body),
+            endpoint,
+            hold,
+        }
+    }
+}
+
+impl Failed {
+    fn new(
+        error: ConnectError,
+        request: Option<Request<Body>>,
+        endpoint: Option<Rc<LiveEndpoint>>,
+    ) -> Box<Self> {
+        if let Some(endpoint) = &endpoint
+            && error.error.fault() == Fault::Upstream
+        {
+            endpoint.counters.failures.increment();
+        }
+        Box::new(Self {
+            error: error.error,
+            detail: error.detail.to_string(),
+            request,
+            endpoint,
+        })
+    }
+}
+
+impl Hold {
+    fn http(lease: Rc<Lease>, stream: Option<http2::StreamSlot>) -> Self {
+        Self {
+            _lease: lease,
+            _stream: stream,
+            _tcp: None,
+        }
+    }
+}
+
+/// Lets go of a hold when the body ends: observers are dropped with their last call.
+struct HoldToEnd {
+    _hold: Hold,
+}
+
+impl Observer for HoldToEnd {
+    fn end(&mut self, _: BodyEnd<'_>) {}
+}
+
+/// What a request takes up for as long as it is in flight.
+#[derive(Debug)]
+struct Lease {
+    cluster: Rc<LiveCluster>,
+    in_flight: RefCell<InFlight>,
+    /// The HTTP/1.1 connection that carries it.
+    connection: RefCell<Option<http1::Active>>,
+    _request: Option<Permit>,
+}
+
+impl Lease {
+    fn new(
+        cluster: Rc<LiveCluster>,
+        endpoint: Rc<LiveEndpoint>,
+        request: Option<Permit>,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            cluster,
+            in_flight: RefCell::new(InFlight::begin(endpoint)),
+            connection: RefCell::default(),
+            _request: request,
+        })
+    }
+
+    fn endpoint(&self) -> Rc<LiveEndpoint> {
+        self.in_flight.borrow().endpoint().clone()
+    }
+
+    /// The request goes to another endpoint after all: one whose connection it was handed.
+    fn move_to(&self, endpoint: Rc<LiveEndpoint>) {
+        self.in_flight.borrow_mut().move_to(endpoint);
+    }
+
+    /// The request is on an HTTP/1.1 connection.
+    fn carry(&self, permit: Permit) {
+        let counters = self.endpoint().counters.clone();
+        self.connection
+            .replace(Some(http1::Active::new(permit, counters)));
+    }
+
+    /// The connection is gone.
+    fn disconnect(&self) {
+        self.connection.take();
+    }
+
+    /// Gives the connection back to its pool when the response is complete.
+    fn recycle(self: &Rc<Self>) -> Recycle {
+        let lease = self.clone();
+        Rc::new(move |connection| {
+            // Absent never: the connection that comes back is the one that was carried.
+            if let Some(active) = lease.connection.take() {
+                let idle = active.idle(connection, super::now());
+                lease.cluster.give_back(lease.endpoint(), idle);
+            }
+        })
+    }
+}
+
+/// An opaque connection, counted until dropped.
+#[derive(Debug)]
+struct Tcp {
+    endpoint: Rc<LiveEndpoint>,
+    _permit: Permit,
+}
+
+impl Tcp {
+    fn new(permit: Permit, endpoint: Rc<LiveEndpoint>) -> Self {
+        endpoint.counters.tcp.increment();
+        Self {
+            endpoint,
+            _permit: permit,
+        }
+    }
+}
+
+impl Drop for Tcp {
+    fn drop(&mut self) {
+        self.endpoint.counters.tcp.decrement();
+    }
+}
+
+/// RFC 9110 section 9.2.2: what an automatic retry must be. A body would have to be kept to be sent again.
+fn may_replay(request: &Request<Body>) -> bool {
+    request.method().is_idempotent() && request.body().is_end_stream()
+}
+
+fn describe(progress: Progress) -> &'static str {
+    match progress {
+        Progress::Unsent => "closes every connection",
+        Progress::ReusedClosed => "closed the idle connection before it answered",
+        Progress::Sent => "did not answer on the connection",
+    }
+}
