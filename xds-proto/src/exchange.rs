@@ -35,6 +35,19 @@ pub trait Catalogue {
     fn names(&self, ty: ResourceType) -> Vec<Arc<str>>;
 }
 
+/// What a request meant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Received {
+    /// The type that it was about.
+    pub ty: ResourceType,
+    /// Names that the stream did not follow before.
+    pub subscribed: Vec<Arc<str>>,
+    /// Names that the stream no longer follows by name; a wildcard may still cover them.
+    pub unsubscribed: Vec<Arc<str>>,
+    /// Its answer to an earlier response. `None` when it answered none, or one that no longer counts.
+    pub answer: Option<Answer>,
+}
+
 /// What a request said of a response that the server sent before.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Answer {

@@ -12,6 +12,9 @@ pub mod resource;
 pub mod sotw;
 pub mod spiffe;
 
+#[cfg(test)]
+mod shelf;
+
 pub use envoy_types::pb as envoy;
 
 /// Weft's own messages, for what Envoy has no message for. Generated from `proto/weft/v1`.

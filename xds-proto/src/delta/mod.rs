@@ -7,5 +7,10 @@
 mod client;
 mod server;
 
+#[cfg(test)]
+mod convergence;
+#[cfg(test)]
+mod tests;
+
 pub use client::{Client, Pending, Update};
-pub use server::{Received, Server};
+pub use server::Server;

@@ -10,7 +10,9 @@ use crate::{
     envoy::envoy::service::discovery::v3::{
         DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
     },
-    exchange::{Answer, Catalogue, Encoded, Nack, PerType, UnknownType, WILDCARD, resource_type},
+    exchange::{
+        Answer, Catalogue, Encoded, Nack, PerType, Received, UnknownType, WILDCARD, resource_type,
+    },
     resource::ResourceType,
 };
 
@@ -33,19 +35,6 @@ pub struct Server {
     resend_endpoints: bool,
 }
 
-/// What a request meant.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Received {
-    /// The type that it was about.
-    pub ty: ResourceType,
-    /// Names that the stream did not follow before.
-    pub subscribed: Vec<Arc<str>>,
-    /// Names that the stream no longer follows by name (a wildcard may still cover them).
-    pub unsubscribed: Vec<Arc<str>>,
-    /// Its answer to an earlier response. `None` when it answered none, or one that is not awaited.
-    pub answer: Option<Answer>,
-}
-
 #[derive(Debug, Default)]
 struct TypeState {
     contacted: bool,
@@ -56,9 +45,12 @@ struct TypeState {
     held: HashMap<Arc<str>, Arc<str>>,
     /// Names to look at before the next response.
     due: BTreeMap<Arc<str>, Due>,
-    /// A wildcard subscription has just begun.
-    all_due: bool,
+    /// Every name has to be looked at, because a wildcard subscription has just begun.
+    all_due: Option<Due>,
     in_flight: VecDeque<InFlight>,
+    /// Names dropped while responses are in flight, which may bear them. A wildcard that begins before
+    /// the client has read those makes it keep them.
+    departed: BTreeSet<Arc<str>>,
 }
 
 /// Why a name has to be looked at.
@@ -103,8 +95,8 @@ impl Server {
         if first {
             state.begin(ty, &request);
         }
-        let unsubscribed = state.unsubscribe(request.resource_names_unsubscribe);
         let subscribed = state.subscribe(request.resource_names_subscribe, first);
+        let unsubscribed = state.unsubscribe(request.resource_names_unsubscribe);
         Ok(Received {
             ty,
             subscribed,
@@ -204,6 +196,9 @@ impl TypeState {
             .iter()
             .position(|sent| sent.nonce == request.response_nonce)?;
         let sent = self.in_flight.remove(position)?;
+        if self.in_flight.is_empty() {
+            self.departed.clear();
+        }
         Some(Answer {
             since: sent.since,
             resources: sent.resources,
@@ -223,7 +218,7 @@ impl TypeState {
             && request.resource_names_subscribe.is_empty();
         if legacy_wildcard {
             self.wildcard = true;
-            self.all_due = true;
+            self.all_due = Some(Due::default());
         } else if !request
             .resource_names_subscribe
             .iter()
@@ -243,7 +238,11 @@ impl TypeState {
         for name in names {
             if name == WILDCARD {
                 self.wildcard = true;
-                self.all_due = true;
+                // Asked anew, the client may have dropped what it held.
+                self.all_due.get_or_insert_default().answer |= !first;
+                for name in std::mem::take(&mut self.departed) {
+                    self.due.entry(name).or_default().answer = true;
+                }
                 continue;
             }
             let name: Arc<str> = name.into();
@@ -261,8 +260,14 @@ impl TypeState {
         for name in names {
             if name == WILDCARD {
                 self.wildcard = false;
-                self.all_due = false;
-                self.held.retain(|name, _| self.names.contains(name));
+                self.all_due = None;
+                let dropped = self.held.extract_if(|name, _| !self.names.contains(name));
+                let dropped = dropped.map(|(name, _)| name);
+                if self.in_flight.is_empty() {
+                    dropped.for_each(drop);
+                } else {
+                    self.departed.extend(dropped);
+                }
                 self.due.retain(|name, _| self.names.contains(name));
             } else if let Some(name) = self.names.take(name.as_str()) {
                 if self.wildcard {
@@ -272,6 +277,9 @@ impl TypeState {
                 } else {
                     self.held.remove(&name);
                     self.due.remove(&name);
+                    if !self.in_flight.is_empty() {
+                        self.departed.insert(name.clone());
+                    }
                 }
                 dropped.push(name);
             }
@@ -280,12 +288,12 @@ impl TypeState {
     }
 
     fn expand_wildcard(&mut self, ty: ResourceType, catalogue: &impl Catalogue) {
-        if !std::mem::take(&mut self.all_due) {
+        let Some(all_due) = self.all_due.take() else {
             return;
-        }
+        };
         let names = catalogue.names(ty);
         for name in names.into_iter().chain(self.held.keys().cloned()) {
-            self.due.entry(name).or_default();
+            self.due.entry(name).or_default().answer |= all_due.answer;
         }
     }
 

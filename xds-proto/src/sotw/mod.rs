@@ -7,5 +7,8 @@
 mod client;
 mod server;
 
+#[cfg(test)]
+mod tests;
+
 pub use client::{Client, Pending, Update};
-pub use server::{Received, Server};
+pub use server::Server;

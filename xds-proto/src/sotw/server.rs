@@ -8,7 +8,9 @@ use std::{
 
 use crate::{
     envoy::envoy::service::discovery::v3::{DiscoveryRequest, DiscoveryResponse},
-    exchange::{Answer, Catalogue, Encoded, Nack, PerType, UnknownType, WILDCARD, resource_type},
+    exchange::{
+        Answer, Catalogue, Encoded, Nack, PerType, Received, UnknownType, WILDCARD, resource_type,
+    },
     resource::ResourceType,
 };
 
@@ -21,19 +23,6 @@ pub struct Server {
     types: PerType<TypeState>,
     nonces: u64,
     resend_endpoints: bool,
-}
-
-/// What a request meant.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Received {
-    /// The type that it was about.
-    pub ty: ResourceType,
-    /// Names that the stream did not follow before.
-    pub subscribed: Vec<Arc<str>>,
-    /// Names that the stream no longer follows by name.
-    pub unsubscribed: Vec<Arc<str>>,
-    /// Its answer to the last response. `None` when it answers none, or an older one.
-    pub answer: Option<Answer>,
 }
 
 #[derive(Debug, Default)]

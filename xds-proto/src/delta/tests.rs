@@ -1,0 +1,675 @@
+//! Scripted exchanges, written down as a transcript of both directions.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{Client, Server};
+use crate::{
+    envoy::envoy::{
+        config::core::v3::Node,
+        service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource},
+    },
+    exchange::{Answer, Nack, Received, RefusedResource, Rejection, UnknownType, WILDCARD},
+    resource::ResourceType::{self, Cluster, Endpoints, Listener, Route, Secret},
+    shelf::{Shelf, body},
+};
+
+/// A request as a raw peer would send it.
+fn request(ty: ResourceType) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        type_url: ty.url().to_owned(),
+        ..DeltaDiscoveryRequest::default()
+    }
+}
+
+fn subscribe(ty: ResourceType, names: &[&str]) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        resource_names_subscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..request(ty)
+    }
+}
+
+fn unsubscribe(ty: ResourceType, names: &[&str]) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        resource_names_unsubscribe: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..request(ty)
+    }
+}
+
+fn ack(response: &DeltaDiscoveryResponse) -> DeltaDiscoveryRequest {
+    DeltaDiscoveryRequest {
+        type_url: response.type_url.clone(),
+        response_nonce: response.nonce.clone(),
+        ..DeltaDiscoveryRequest::default()
+    }
+}
+
+/// A response as `type: +name@version -removed`.
+fn line(response: &DeltaDiscoveryResponse) -> String {
+    let ty = ResourceType::from_url(&response.type_url).unwrap();
+    let mut line = format!("{}:", ty.label());
+    for resource in &response.resources {
+        let expected = body(ty, &resource.name, &resource.version);
+        assert_eq!(resource.resource.as_ref(), Some(&expected));
+        line.push_str(&format!(" +{}@{}", resource.name, resource.version));
+    }
+    for name in &response.removed_resources {
+        line.push_str(&format!(" -{name}"));
+    }
+    line
+}
+
+/// Everything that the server has to send now.
+fn drain(server: &mut Server, shelf: &Shelf) -> Vec<DeltaDiscoveryResponse> {
+    std::iter::from_fn(|| server.next_response(shelf)).collect()
+}
+
+fn lines(server: &mut Server, shelf: &Shelf) -> Vec<String> {
+    drain(server, shelf).iter().map(line).collect()
+}
+
+/// Notes a change as the control plane does.
+fn change(server: &mut Server, ty: ResourceType, name: &str) -> bool {
+    server.changed(ty, &Arc::from(name), Instant::now())
+}
+
+fn rejection(name: &str) -> Rejection {
+    Rejection {
+        name: name.to_owned(),
+        field: "lb_policy".to_owned(),
+        reason: "MAGLEV is not supported".to_owned(),
+    }
+}
+
+/// Carries messages both ways until neither end has more to say. Resources of version `bad` are
+/// rejected. Gives what the server said.
+fn converse(client: &mut Client, server: &mut Server, shelf: &Shelf) -> Vec<String> {
+    let mut said = Vec::new();
+    loop {
+        let mut silent = true;
+        while let Some(request) = client.next_request() {
+            server.receive(request).unwrap();
+            silent = false;
+        }
+        while let Some(response) = server.next_response(shelf) {
+            said.push(line(&response));
+            let update = client.receive(response).unwrap();
+            let rejections: Vec<_> = update
+                .resources
+                .iter()
+                .filter(|resource| resource.version == "bad")
+                .map(|resource| rejection(&resource.name))
+                .collect();
+            client.answer(update.pending, &rejections);
+            silent = false;
+        }
+        if silent {
+            return said;
+        }
+    }
+}
+
+mod server {
+    use super::*;
+
+    #[test]
+    fn a_subscription_is_answered_with_what_there_is_and_what_there_is_not() {
+        let shelf = Shelf::with(&[(Cluster, "a", "1")]);
+        let mut server = Server::new();
+        let received = server.receive(subscribe(Cluster, &["a", "ghost"])).unwrap();
+        assert_eq!(
+            received,
+            Received {
+                ty: Cluster,
+                subscribed: vec!["a".into(), "ghost".into()],
+                unsubscribed: vec![],
+                answer: None,
+            }
+        );
+        assert_eq!(
+            lines(&mut server, &shelf),
+            ["cluster: +a@1", "cluster: -ghost"]
+        );
+    }
+
+    #[test]
+    fn a_change_goes_only_to_a_stream_that_follows_it_and_only_when_the_version_differs() {
+        let mut shelf = Shelf::with(&[(Cluster, "a", "1"), (Cluster, "b", "1")]);
+        let mut server = Server::new();
+        server.receive(subscribe(Cluster, &["a"])).unwrap();
+        drain(&mut server, &shelf);
+        shelf.put(Cluster, "b", "2");
+        assert!(!change(&mut server, Cluster, "b"));
+        assert!(change(&mut server, Cluster, "a"));
+        assert!(lines(&mut server, &shelf).is_empty());
+        shelf.put(Cluster, "a", "2");
+        assert!(change(&mut server, Cluster, "a"));
+        assert_eq!(lines(&mut server, &shelf), ["cluster: +a@2"]);
+    }
+
+    #[test]
+    fn what_goes_away_is_removed_once_and_comes_back_when_it_does() {
+        let mut shelf = Shelf::with(&[(Cluster, "a", "1")]);
+        let mut server = Server::new();
+        server.receive(subscribe(Cluster, &["a"])).unwrap();
+        drain(&mut server, &shelf);
+        shelf.take(Cluster, "a");
+        change(&mut server, Cluster, "a");
+        assert_eq!(lines(&mut server, &shelf), ["cluster: -a"]);
+        change(&mut server, Cluster, "a");
+        assert!(lines(&mut server, &shelf).is_empty());
+        shelf.put(Cluster, "a", "1");
+        change(&mut server, Cluster, "a");
+        assert_eq!(lines(&mut server, &shelf), ["cluster: +a@1"]);
+    }
+
+    #[test]
+    fn additions_go_out_make_before_break_and_removals_the_other_way_round() {
+        let mut shelf = Shelf::with(&[(Listener, "old", "1"), (Cluster, "old", "1")]);
+        let mut server = Server::new();
+        for ty in [Route, Listener, Endpoints, Cluster, Secret] {
+            server.receive(subscribe(ty, &["new", "old"])).unwrap();
+        }
+        drain(&mut server, &shelf);
+        for ty in ResourceType::ALL {
+            shelf.put(ty, "new", "1");
+            shelf.take(ty, "old");
+            change(&mut server, ty, "new");
+            change(&mut server, ty, "old");
+        }
+        assert_eq!(
+            lines(&mut server, &shelf),
+            [
+                "secret: +new@1",
+                "cluster: +new@1",
+                "endpoints: +new@1",
+                "listener: +new@1",
+                "route: +new@1",
+                "listener: -old",
+                "cluster: -old",
+            ]
+        );
+    }
+
+    #[test]
+    fn changes_made_before_the_next_response_travel_as_one() {
+        let mut shelf = Shelf::with(&[(Endpoints, "a", "1"), (Endpoints, "b", "1")]);
+        let mut server = Server::new();
+        server.receive(subscribe(Endpoints, &["a", "b"])).unwrap();
+        drain(&mut server, &shelf);
+        for version in ["2", "3", "4"] {
+            shelf.put(Endpoints, "a", version);
+            change(&mut server, Endpoints, "a");
+        }
+        shelf.put(Endpoints, "b", "2");
+        change(&mut server, Endpoints, "b");
+        assert_eq!(lines(&mut server, &shelf), ["endpoints: +a@4 +b@2"]);
+    }
+
+    #[test]
+    fn a_name_subscribed_again_is_sent_again() {
+        let shelf = Shelf::with(&[(Cluster, "a", "1")]);
+        let mut server = Server::new();
+        server.receive(subscribe(Cluster, &["a"])).unwrap();
+        drain(&mut server, &shelf);
+        let received = server.receive(subscribe(Cluster, &["a"])).unwrap();
+        assert!(received.subscribed.is_empty());
+        assert_eq!(lines(&mut server, &shelf), ["cluster: +a@1"]);
+    }
+
+    #[test]
+    fn a_name_unsubscribed_is_followed_no_more() {
+        let mut shelf = Shelf::with(&[(Cluster, "a", "1")]);
+        let mut server = Server::new();
+        server.receive(subscribe(Cluster, &["a"])).unwrap();
+        drain(&mut server, &shelf);
+        let received = server.receive(unsubscribe(Cluster, &["a"])).unwrap();
+        assert_eq!(received.unsubscribed, [Arc::from("a")]);
+        shelf.put(Cluster, "a", "2");
+        assert!(!change(&mut server, Cluster, "a"));
+        assert!(lines(&mut server, &shelf).is_empty());
+    }
+
+    #[test]
+    fn after_a_reconnect_only_differences_are_sent() {
+        let shelf = Shelf::with(&[(Cluster, "same", "1"), (Cluster, "changed", "2")]);
+        let mut server = Server::new();
+        let mut first = subscribe(Cluster, &["same", "changed", "gone", "new"]);
+        for name in ["same", "changed", "gone", "not-followed"] {
+            first
+                .initial_resource_versions
+                .insert(name.to_owned(), "1".to_owned());
+        }
+        server.receive(first).unwrap();
+        assert_eq!(
+            lines(&mut server, &shelf),
+            ["cluster: +changed@2", "cluster: -gone -new"]
+        );
+    }
+
+    #[test]
+    fn a_wildcard_covers_what_is_there_and_what_comes() {
+        for first in [request(Cluster), subscribe(Cluster, &[WILDCARD])] {
+            let mut shelf = Shelf::with(&[(Cluster, "a", "1"), (Cluster, "b", "1")]);
+            let mut server = Server::new();
+            server.receive(first).unwrap();
+            assert!(server.is_wildcard(Cluster));
+            assert_eq!(lines(&mut server, &shelf), ["cluster: +a@1 +b@1"]);
+            shelf.put(Cluster, "c", "1");
+            assert!(change(&mut server, Cluster, "c"));
+            shelf.take(Cluster, "a");
+            assert!(change(&mut server, Cluster, "a"));
+            assert_eq!(lines(&mut server, &shelf), ["cluster: +c@1", "cluster: -a"]);
+        }
+    }
+
+    #[test]
+    fn a_wildcard_after_a_reconnect_removes_what_is_gone() {
+        let shelf = Shelf::with(&[(Cluster, "a", "1")]);
+        let mut server = Server::new();
+        let mut first = request(Cluster);
+        first.initial_resource_versions = [
+            ("a".to_owned(), "1".to_owned()),
+            ("gone".to_owned(), "1".to_owned()),
+        ]
+        .into();
+        server.receive(first).unwrap();
+        assert_eq!(lines(&mut server, &shelf), ["cluster: -gone"]);
+    }
+
+    #[test]
+    fn naming_nothing_is_a_wildcard_for_listeners_and_clusters_only() {
+        let shelf = Shelf::with(&[(Endpoints, "a", "1")]);
+        let mut server = Server::new();
+        server.receive(request(Endpoints)).unwrap();
+        assert!(!server.is_wildcard(Endpoints));
+        assert!(lines(&mut server, &shelf).is_empty());
+    }
+
+    #[test]
+    fn a_wildcard_ends_when_it_is_unsubscribed_and_names_stay() {
+        let mut shelf = Shelf::with(&[(Cluster, "a", "1"), (Cluster, "b", "1")]);
+        let mut server = Server::new();
+        server.receive(request(Cluster)).unwrap();
+        server.receive(subscribe(Cluster, &["a"])).unwrap();
+        drain(&mut server, &shelf);
+        server.receive(unsubscribe(Cluster, &[WILDCARD])).unwrap();
+        shelf.put(Cluster, "a", "2");
+        assert!(change(&mut server, Cluster, "a"));
+        assert!(!change(&mut server, Cluster, "b"));
+        assert_eq!(lines(&mut server, &shelf), ["cluster: +a@2"]);
+    }
+
+    #[test]
+    fn a_name_dropped_under_a_wildcard_is_confirmed() {
+        let shelf = Shelf::with(&[(Cluster, "a", "1")]);
+        let mut server = Server::new();
+        server
+            .receive(subscribe(Cluster, &[WILDCARD, "a", "ghost"]))
+            .unwrap();
+        drain(&mut server, &shelf);
+        server
+            .receive(unsubscribe(Cluster, &["a", "ghost"]))
+            .unwrap();
+        assert_eq!(
+            lines(&mut server, &shelf),
+            ["cluster: +a@1", "cluster: -ghost"]
+        );
+    }
+
+    #[test]
+    fn a_wildcard_takes_back_what_was_in_flight_for_a_name_dropped_before() {
+        for dropped in ["a", WILDCARD] {
+            let mut shelf = Shelf::with(&[(Cluster, "a", "1")]);
+            let mut server = Server::new();
+            server.receive(subscribe(Cluster, &[dropped])).unwrap();
+            drain(&mut server, &shelf);
+            server.receive(unsubscribe(Cluster, &[dropped])).unwrap();
+            shelf.take(Cluster, "a");
+            server.receive(subscribe(Cluster, &[WILDCARD])).unwrap();
+            assert_eq!(lines(&mut server, &shelf), ["cluster: -a"]);
+        }
+    }
+
+    #[test]
+    fn an_ack_tells_when_the_change_it_answers_happened() {
+        let mut shelf = Shelf::with(&[(Cluster, "a", "1")]);
+        let mut server = Server::new();
+        server.receive(subscribe(Cluster, &["a"])).unwrap();
+        let [first] = &drain(&mut server, &shelf)[..] else {
+            panic!("one response")
+        };
+        let answer = server.receive(ack(first)).unwrap().answer;
+        assert_eq!(
+            answer,
+            Some(Answer {
+                since: None,
+                resources: 1,
+                nack: None
+            })
+        );
+        let since = Instant::now();
+        shelf.put(Cluster, "a", "2");
+        server.changed(Cluster, &"a".into(), since);
+        server.changed(Cluster, &"a".into(), Instant::now());
+        let [second] = &drain(&mut server, &shelf)[..] else {
+            panic!("one response")
+        };
+        let answer = server.receive(ack(second)).unwrap().answer;
+        assert_eq!(answer.unwrap().since, Some(since));
+    }
+
+    #[test]
+    fn an_unknown_nonce_answers_nothing_but_its_subscriptions_count() {
+        let shelf = Shelf::with(&[(Cluster, "a", "1"), (Cluster, "b", "1")]);
+        let mut server = Server::new();
+        server.receive(subscribe(Cluster, &["a"])).unwrap();
+        drain(&mut server, &shelf);
+        let received = server
+            .receive(DeltaDiscoveryRequest {
+                response_nonce: "of another stream".to_owned(),
+                ..subscribe(Cluster, &["b"])
+            })
+            .unwrap();
+        assert_eq!(received.answer, None);
+        assert_eq!(lines(&mut server, &shelf), ["cluster: +b@1"]);
+    }
+
+    #[test]
+    fn a_client_that_never_answers_is_not_sent_more_and_more() {
+        let mut shelf = Shelf::with(&[(Cluster, "a", "0"), (Endpoints, "a", "0")]);
+        let mut server = Server::new();
+        server.receive(subscribe(Cluster, &["a"])).unwrap();
+        server.receive(subscribe(Endpoints, &["a"])).unwrap();
+        let mut sent = drain(&mut server, &shelf);
+        for version in 1..100 {
+            shelf.put(Cluster, "a", &version.to_string());
+            change(&mut server, Cluster, "a");
+            sent.extend(drain(&mut server, &shelf));
+        }
+        assert_eq!(sent.len(), 17, "one of endpoints and sixteen of clusters");
+        server.receive(ack(&sent[0])).unwrap();
+        assert_eq!(lines(&mut server, &shelf), ["cluster: +a@99"]);
+    }
+
+    #[test]
+    fn what_does_not_fit_one_response_comes_in_several() {
+        let mut shelf = Shelf::default();
+        let long = "x".repeat(1 << 20);
+        for name in ["a", "b", "c"] {
+            shelf.put(Cluster, name, &long);
+        }
+        let mut server = Server::new();
+        server.receive(request(Cluster)).unwrap();
+        let sizes: Vec<_> = drain(&mut server, &shelf)
+            .iter()
+            .map(|response| response.resources.len())
+            .collect();
+        assert_eq!(sizes, [1, 1, 1]);
+    }
+
+    #[test]
+    fn endpoints_follow_their_cluster_where_the_peer_needs_it() {
+        let mut shelf = Shelf::with(&[(Cluster, "a", "1"), (Endpoints, "a", "1")]);
+        let mut server = Server::new().resend_endpoints(true);
+        server.receive(request(Cluster)).unwrap();
+        server.receive(subscribe(Endpoints, &["a"])).unwrap();
+        drain(&mut server, &shelf);
+        shelf.put(Cluster, "a", "2");
+        change(&mut server, Cluster, "a");
+        assert_eq!(
+            lines(&mut server, &shelf),
+            ["cluster: +a@2", "endpoints: +a@1"]
+        );
+    }
+
+    #[test]
+    fn an_unknown_type_is_an_error_that_leaves_the_stream_usable() {
+        let mut server = Server::new();
+        let unknown = DeltaDiscoveryRequest {
+            type_url: "type.googleapis.com/other".to_owned(),
+            ..DeltaDiscoveryRequest::default()
+        };
+        assert_eq!(
+            server.receive(unknown),
+            Err(UnknownType {
+                url: "type.googleapis.com/other".to_owned()
+            })
+        );
+        assert!(server.receive(subscribe(Cluster, &["a"])).is_ok());
+    }
+}
+
+mod client {
+    use super::*;
+
+    fn node() -> Node {
+        Node {
+            id: "user-0.demo".to_owned(),
+            ..Node::default()
+        }
+    }
+
+    fn response(ty: ResourceType, nonce: &str, names: &[&str]) -> DeltaDiscoveryResponse {
+        DeltaDiscoveryResponse {
+            type_url: ty.url().to_owned(),
+            nonce: nonce.to_owned(),
+            resources: names
+                .iter()
+                .map(|name| Resource {
+                    name: (*name).to_owned(),
+                    version: "1".to_owned(),
+                    ..Resource::default()
+                })
+                .collect(),
+            ..DeltaDiscoveryResponse::default()
+        }
+    }
+
+    #[test]
+    fn the_first_request_introduces_the_node_and_later_ones_do_not() {
+        let mut client = Client::new(node());
+        client.subscribe(Listener, "a");
+        client.subscribe(Cluster, "a");
+        assert_eq!(
+            client.next_request(),
+            Some(DeltaDiscoveryRequest {
+                node: Some(node()),
+                ..subscribe(Cluster, &["a"])
+            })
+        );
+        assert_eq!(client.next_request(), Some(subscribe(Listener, &["a"])));
+        assert_eq!(client.next_request(), None);
+    }
+
+    #[test]
+    fn subscriptions_made_together_travel_together() {
+        let mut client = Client::new(Node::default());
+        for name in ["a", "b", "c"] {
+            assert!(client.subscribe(Cluster, name));
+        }
+        assert!(!client.subscribe(Cluster, "a"));
+        assert!(client.unsubscribe(Cluster, "b"));
+        let request = client.next_request().unwrap();
+        assert_eq!(request.resource_names_subscribe, ["a", "c"]);
+        assert!(request.resource_names_unsubscribe.is_empty());
+    }
+
+    #[test]
+    fn an_ack_carries_the_subscriptions_made_meanwhile() {
+        let mut client = Client::new(Node::default());
+        client.subscribe(Cluster, "a");
+        client.next_request();
+        let update = client.receive(response(Cluster, "7", &["a"])).unwrap();
+        client.subscribe(Cluster, "b");
+        client.answer(update.pending, &[]);
+        assert_eq!(
+            client.next_request(),
+            Some(DeltaDiscoveryRequest {
+                response_nonce: "7".to_owned(),
+                ..subscribe(Cluster, &["b"])
+            })
+        );
+        assert_eq!(client.next_request(), None);
+    }
+
+    #[test]
+    fn every_response_is_answered_in_order() {
+        let mut client = Client::new(Node::default());
+        client.subscribe(Cluster, "a");
+        client.next_request();
+        let first = client.receive(response(Cluster, "1", &["a"])).unwrap();
+        let second = client.receive(response(Cluster, "2", &["a"])).unwrap();
+        client.answer(first.pending, &[]);
+        client.answer(second.pending, &[]);
+        let nonces: Vec<_> = std::iter::from_fn(|| client.next_request())
+            .map(|request| request.response_nonce)
+            .collect();
+        assert_eq!(nonces, ["1", "2"]);
+    }
+
+    #[test]
+    fn a_resource_that_is_no_longer_followed_is_not_applied() {
+        let mut client = Client::new(Node::default());
+        client.subscribe(Cluster, "a");
+        client.subscribe(Cluster, "b");
+        client.next_request();
+        client.unsubscribe(Cluster, "a");
+        let update = client.receive(response(Cluster, "1", &["a", "b"])).unwrap();
+        assert_eq!(update.resources.len(), 1);
+        client.answer(update.pending, &[]);
+        assert_eq!(client.version(Cluster, "a"), None);
+        assert_eq!(client.version(Cluster, "b"), Some("1"));
+    }
+
+    #[test]
+    fn a_name_dropped_and_taken_up_again_is_asked_for_again() {
+        let mut client = Client::new(Node::default());
+        client.subscribe(Cluster, "a");
+        client.next_request();
+        client.unsubscribe(Cluster, "a");
+        client.subscribe(Cluster, "a");
+        assert_eq!(client.next_request(), Some(subscribe(Cluster, &["a"])));
+        assert_eq!(client.next_request(), None);
+    }
+
+    #[test]
+    fn an_answer_to_an_earlier_stream_is_not_sent_on_the_next() {
+        let mut client = Client::new(Node::default());
+        client.subscribe(Cluster, "a");
+        client.next_request();
+        let update = client.receive(response(Cluster, "1", &["a"])).unwrap();
+        client.disconnected();
+        client.answer(update.pending, &[]);
+        let request = client.next_request().unwrap();
+        assert_eq!(request.response_nonce, "");
+        assert_eq!(
+            request.initial_resource_versions,
+            [("a".to_owned(), "1".to_owned())].into(),
+            "what was applied is held all the same"
+        );
+    }
+}
+
+mod conversation {
+    use super::*;
+
+    #[test]
+    fn a_rejected_resource_is_named_and_its_siblings_are_in_force() {
+        let shelf = Shelf::with(&[(Cluster, "good", "1"), (Cluster, "worse", "bad")]);
+        let (mut client, mut server) = (Client::new(Node::default()), Server::new());
+        client.subscribe(Cluster, "good");
+        client.subscribe(Cluster, "worse");
+        server.receive(client.next_request().unwrap()).unwrap();
+        let update = client
+            .receive(server.next_response(&shelf).unwrap())
+            .unwrap();
+        client.answer(update.pending, &[rejection("worse")]);
+        let answer = server
+            .receive(client.next_request().unwrap())
+            .unwrap()
+            .answer;
+        assert_eq!(
+            answer.unwrap().nack,
+            Some(Nack {
+                message: "worse: lb_policy: MAGLEV is not supported".to_owned(),
+                resources: vec![RefusedResource {
+                    name: "worse".to_owned(),
+                    message: "lb_policy: MAGLEV is not supported".to_owned(),
+                }],
+            })
+        );
+        assert_eq!(client.version(Cluster, "good"), Some("1"));
+        assert_eq!(client.version(Cluster, "worse"), None);
+    }
+
+    #[test]
+    fn a_rejected_version_is_not_sent_again_on_the_stream_and_the_next_one_is() {
+        let mut shelf = Shelf::with(&[(Cluster, "a", "1")]);
+        let (mut client, mut server) = (Client::new(Node::default()), Server::new());
+        client.subscribe(Cluster, "a");
+        converse(&mut client, &mut server, &shelf);
+        shelf.put(Cluster, "a", "bad");
+        change(&mut server, Cluster, "a");
+        assert_eq!(
+            converse(&mut client, &mut server, &shelf),
+            ["cluster: +a@bad"]
+        );
+        assert_eq!(client.version(Cluster, "a"), Some("1"), "the last good one");
+        change(&mut server, Cluster, "a");
+        assert!(converse(&mut client, &mut server, &shelf).is_empty());
+        shelf.put(Cluster, "a", "2");
+        change(&mut server, Cluster, "a");
+        assert_eq!(
+            converse(&mut client, &mut server, &shelf),
+            ["cluster: +a@2"]
+        );
+    }
+
+    #[test]
+    fn a_reconnect_brings_what_changed_meanwhile_and_nothing_else() {
+        let mut shelf = Shelf::with(&[
+            (Cluster, "a", "1"),
+            (Cluster, "b", "1"),
+            (Endpoints, "a", "1"),
+            (Listener, "a", "1"),
+        ]);
+        let (mut client, mut server) = (Client::new(Node::default()), Server::new());
+        for ty in [Cluster, Endpoints, Listener] {
+            client.subscribe(ty, "a");
+        }
+        client.subscribe(Cluster, "b");
+        converse(&mut client, &mut server, &shelf);
+
+        client.disconnected();
+        shelf.put(Endpoints, "a", "2");
+        shelf.take(Cluster, "b");
+        let mut restarted = Server::new();
+        assert_eq!(
+            converse(&mut client, &mut restarted, &shelf),
+            ["endpoints: +a@2", "cluster: -b"]
+        );
+        client.disconnected();
+        assert!(
+            converse(&mut client, &mut Server::new(), &shelf)
+                .iter()
+                .all(|line| line == "cluster: -b")
+        );
+    }
+
+    #[test]
+    fn a_subscription_to_nothing_is_told_when_something_comes() {
+        let mut shelf = Shelf::default();
+        let (mut client, mut server) = (Client::new(Node::default()), Server::new());
+        client.subscribe(Listener, "10.96.3.4:80");
+        assert_eq!(
+            converse(&mut client, &mut server, &shelf),
+            ["listener: -10.96.3.4:80"]
+        );
+        shelf.put(Listener, "10.96.3.4:80", "1");
+        assert!(change(&mut server, Listener, "10.96.3.4:80"));
+        assert_eq!(
+            converse(&mut client, &mut server, &shelf),
+            ["listener: +10.96.3.4:80@1"]
+        );
+    }
+}
