@@ -1,5 +1,6 @@
 //! The scenarios of the whole mesh.
 
+mod identity;
 mod interop;
 mod peers;
 
@@ -8,5 +9,6 @@ use weft_tests::Suite;
 
 fn main() -> ExitCode {
     let suite = peers::add(Suite::new());
-    interop::add(suite).run()
+    let suite = interop::add(suite);
+    identity::add(suite).run()
 }

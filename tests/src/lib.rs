@@ -7,6 +7,7 @@
 
 pub mod apps;
 pub mod binaries;
+pub mod capture;
 pub mod manifest;
 pub mod mesh;
 pub mod need;

@@ -1,0 +1,34 @@
+# The tasks of this repository. `make` lists them, `make ci` runs what CI runs.
+
+.PHONY: help
+help: ## list the tasks
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+.PHONY: demo
+demo: ## run the demo
+	cargo run --release --bin weft -- demo
+
+.PHONY: test
+test: ## run every test; what misses a component is shown as ignored
+	cargo test --workspace
+
+.PHONY: scenarios
+scenarios: ## run the scenarios of the whole mesh only
+	cargo build --workspace --bins && cargo test -p weft-tests
+
+.PHONY: lint
+lint: ## format check and lints, warnings as errors
+	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings
+
+.PHONY: deny
+deny: ## licences, bans and sources of dependencies (needs cargo-deny)
+	cargo deny check bans licenses sources
+
+.PHONY: generate
+generate: ## write generated files anew: protobuf code, golden files, references
+	WEFT_UPDATE=1 cargo test -p weft-xds-proto --test generated
+	WEFT_UPDATE=1 INSTA_UPDATE=always cargo test --workspace --lib
+
+.PHONY: ci
+ci: ## run what CI runs
+	.ci/run
