@@ -9,6 +9,7 @@
 
 pub mod backoff;
 mod certificate;
+pub mod control_plane;
 mod credentials;
 mod identity;
 mod issued;
@@ -17,6 +18,7 @@ pub mod rotation;
 pub mod source;
 mod verify;
 
+pub(crate) use certificate::rfc3339;
 pub use certificate::{InvalidCertificate, Summary};
 pub use credentials::{Alpn, Credentials};
 pub use identity::{Identity, Status};

@@ -1,12 +1,12 @@
 //! Where certificates come from: the seam, and the two sources there are.
 
-mod control_plane;
+mod csr;
 mod files;
 
-pub use control_plane::ControlPlane;
+pub use csr::Csr;
 pub use files::Files;
 
-use super::{Credentials, Issued};
+use super::{Credentials, Issued, control_plane::ConnectError};
 use std::{
     future::Future,
     path::PathBuf,
@@ -59,7 +59,10 @@ pub enum SourceError {
     /// No key or signing request could be made.
     #[error("certificate signing request: {0}")]
     Request(#[from] rcgen::Error),
-    /// The issuer refused, or could not be reached.
+    /// There is no connection to the issuer.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The issuer refused, or failed.
     #[error("the issuer answered {code:?}: {message}")]
     Issuer {
         /// The gRPC status code.
