@@ -3,6 +3,7 @@
 //! Reading takes no lock. A name that is not known yet is asked for through [`Feed`], whose other end the
 //! xDS client holds; tests hold it themselves.
 
+use super::{dump, held::Held, status::Status};
 use crate::{
     error::RequestError,
     snapshot::{
@@ -19,6 +20,7 @@ use std::{
     time::{Duration, Instant},
 };
 use tokio::sync::{mpsc, watch};
+use weft_xds_proto::resource::ResourceType;
 
 /// What workers know of the mesh. Cheap to clone; all clones see the same.
 #[derive(Debug, Clone)]
@@ -48,6 +50,8 @@ struct Shared {
     ready: watch::Sender<bool>,
     waiting: Mutex<HashMap<Arc<str>, watch::Sender<Option<Answer>>>>,
     wanted: mpsc::UnboundedSender<Arc<str>>,
+    held: Arc<Mutex<Held>>,
+    status: Mutex<Status>,
     timeout: Duration,
     epoch: Instant,
 }
@@ -72,8 +76,9 @@ enum Entry {
 const MAX_UNKNOWN: usize = 1024;
 
 impl Destinations {
-    /// Nothing is known yet. `timeout` is how long [`Destinations::resolve`] waits for the control plane.
-    pub fn new(timeout: Duration) -> (Self, Feed) {
+    /// Nothing is known yet. `own_inbound` is the name of this workload's inbound listener, `timeout` is how
+    /// long [`Destinations::resolve`] waits for the control plane.
+    pub fn new(own_inbound: Arc<str>, timeout: Duration) -> (Self, Feed) {
         let (wanted, receiver) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             table: ArcSwap::default(),
@@ -81,6 +86,8 @@ impl Destinations {
             ready: watch::Sender::new(false),
             waiting: Mutex::default(),
             wanted,
+            held: Arc::new(Mutex::new(Held::new(own_inbound))),
+            status: Mutex::new(Status::new(Instant::now())),
             timeout,
             epoch: Instant::now(),
         });
@@ -151,6 +158,23 @@ impl Destinations {
             .wait_for(|ready| *ready)
             .await
             .expect("the sender lives as long as self");
+    }
+
+    /// Every resource followed, with its version, value and error, for `/config_dump`. Not for workers: it
+    /// waits for the xDS client and takes a while.
+    pub fn dump(&self) -> serde_json::Value {
+        let status = self.status();
+        dump::dump(&self.0.held(), &status, Instant::now())
+    }
+
+    /// How the connection to the control plane fares. Not for workers either.
+    pub fn status(&self) -> Status {
+        let mut status = Status::clone(&self.0.status());
+        let held = self.0.held();
+        for ty in ResourceType::ALL {
+            status.types[ty as usize].held = held.count(ty);
+        }
+        status
     }
 
     fn known(&self, name: &str) -> Option<Resolution> {
@@ -281,6 +305,16 @@ impl Feed {
         abandoned
     }
 
+    /// The resources held, which `/config_dump` shows.
+    pub(super) fn held(&self) -> &Arc<Mutex<Held>> {
+        &self.shared.held
+    }
+
+    /// Notes how the connection fares.
+    pub(super) fn status<T>(&self, note: impl FnOnce(&mut Status) -> T) -> T {
+        note(&mut self.shared.status())
+    }
+
     /// After the table says the same, so that nobody misses both.
     fn answer(&self, name: &Arc<str>, answer: Answer) {
         if let Some(sender) = self.shared.waiting().remove(name) {
@@ -292,6 +326,14 @@ impl Feed {
 impl Shared {
     fn waiting(&self) -> MutexGuard<'_, HashMap<Arc<str>, watch::Sender<Option<Answer>>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

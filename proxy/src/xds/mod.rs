@@ -7,6 +7,15 @@
 //! A worker asks [`Destinations`] for the name that an application dialled. The first to ask makes the proxy
 //! subscribe; when nobody has used a destination for a while, it is forgotten again.
 
+pub mod assemble;
+pub mod client;
+pub mod convert;
 pub mod destinations;
+mod dump;
+pub mod held;
+mod mirror;
+pub mod status;
 
+pub use client::Client;
 pub use destinations::{Destinations, Resolution};
+pub use status::Status;

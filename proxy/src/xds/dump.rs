@@ -1,0 +1,223 @@
+//! The resources held as JSON, for `/config_dump`.
+
+use super::{
+    convert::{
+        ClusterConfig, Listener, Routes,
+        cluster::EndpointSource,
+        listener::{Outbound, RouteSource},
+        route::IdleTimeout,
+    },
+    held::{Held, Slot, Slots, Value as State},
+    status::Status,
+};
+use crate::{
+    snapshot::{
+        Endpoint, Inbound, InboundPort, LoadBalancer,
+        route::{Domain, PathMatch},
+    },
+    tls::Roots,
+};
+use serde_json::{Value, json};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use weft_xds_proto::resource::ResourceType;
+
+/// Everything: the connection, and per type each resource with its name, version, state and value.
+pub(super) fn dump(held: &Held, status: &Status, now: Instant) -> Value {
+    json!({
+        "control_plane": connection(status, now),
+        "listeners": slots(&held.listeners, listener),
+        "routes": slots(&held.routes, |value| routes(value)),
+        "clusters": slots(&held.clusters, cluster),
+        "endpoints": slots(&held.endpoints, endpoints),
+        "secrets": slots(&held.secrets, roots),
+    })
+}
+
+fn connection(status: &Status, now: Instant) -> Value {
+    let ago = |then: Instant| now.saturating_duration_since(then).as_secs_f64();
+    let types = ResourceType::ALL
+        .into_iter()
+        .map(|ty| (ty.label().to_owned(), json!(status.types[ty as usize])))
+        .collect::<serde_json::Map<_, _>>();
+    json!({
+        "connected_to": status.connected_to,
+        "since_seconds": ago(status.since),
+        "last_message_seconds": status.last_message.map(ago),
+        "config_age_seconds": status.age(now).as_secs_f64(),
+        "connections": status.connections,
+        "last_error": status.last_error,
+        "resources": types,
+    })
+}
+
+fn slots<T>(slots: &Slots<T>, value: impl Fn(&T) -> Value) -> Value {
+    slots
+        .iter()
+        .map(|(name, held)| slot(name, held, &value))
+        .collect()
+}
+
+fn slot<T>(name: &str, slot: &Slot<T>, value: impl Fn(&T) -> Value) -> Value {
+    let state = match &slot.value {
+        State::Awaited => "awaited",
+        State::Absent => "absent",
+        State::Held(_) => "held",
+    };
+    json!({
+        "name": name,
+        "state": state,
+        "version": slot.version,
+        "updated": slot.updated.map(timestamp),
+        "refused": slot.refused.as_ref().map(|refused| json!({
+            "version": refused.version,
+            "reason": refused.reason.to_string(),
+        })),
+        "value": slot.held().map(value),
+    })
+}
+
+fn listener(listener: &Listener) -> Value {
+    match listener {
+        Listener::Outbound(listener) => outbound(listener),
+        Listener::Inbound(listener) => inbound(listener),
+    }
+}
+
+fn outbound(listener: &Outbound) -> Value {
+    json!({
+        "protocol": format!("{:?}", listener.protocol),
+        "routes": listener.routes.as_ref().map(|source| match source {
+            RouteSource::Named(name) => json!(name.as_ref()),
+            RouteSource::Inline(inline) => routes(inline),
+        }),
+        "tcp_cluster": listener.tcp.as_deref(),
+        "stream_idle_timeout": timeout(listener.stream_idle_timeout),
+    })
+}
+
+fn inbound(inbound: &Inbound) -> Value {
+    let ports = inbound
+        .ports
+        .iter()
+        .map(|(number, settings)| (number.to_string(), port(settings)))
+        .collect::<serde_json::Map<_, _>>();
+    json!({
+        "workload": inbound.workload.name.as_ref(),
+        "namespace": inbound.workload.namespace.as_ref(),
+        "ports": ports,
+        "other": port(&inbound.other),
+    })
+}
+
+fn port(port: &InboundPort) -> Value {
+    json!({
+        "protocol": format!("{:?}", port.protocol),
+        "mtls": format!("{:?}", port.mtls),
+        "connect_timeout": seconds(port.connect_timeout),
+        "idle_timeout": timeout(port.idle_timeout),
+    })
+}
+
+fn routes(routes: &Routes) -> Value {
+    let hosts = routes.virtual_hosts.iter().map(|host| {
+        let rules = host.routes.iter().map(|rule| {
+            json!({
+                "name": rule.name.as_ref(),
+                "path": path(&rule.path),
+                "cluster": rule.cluster.as_ref(),
+                "timeout": timeout(rule.timeout),
+                "idle_timeout": match rule.idle_timeout {
+                    IdleTimeout::OfListener => json!("of the listener"),
+                    IdleTimeout::Of(limit) => timeout(limit),
+                },
+            })
+        });
+        json!({
+            "domains": host.domains.iter().map(domain).collect::<Vec<_>>(),
+            "routes": rules.collect::<Vec<_>>(),
+        })
+    });
+    json!({ "name": routes.name.as_ref(), "virtual_hosts": hosts.collect::<Vec<_>>() })
+}
+
+fn domain(domain: &Domain) -> String {
+    match domain {
+        Domain::Exact(host) => host.to_string(),
+        Domain::Suffix(suffix) => format!("*{suffix}"),
+        Domain::Prefix(prefix) => format!("{prefix}*"),
+        Domain::Any => "*".to_owned(),
+    }
+}
+
+fn path(path: &PathMatch) -> Value {
+    match path {
+        PathMatch::Exact(path) => json!({ "exact": path }),
+        PathMatch::Prefix(prefix) => json!({ "prefix": prefix }),
+        PathMatch::SegmentPrefix(prefix) => json!({ "path_separated_prefix": prefix }),
+    }
+}
+
+fn cluster(cluster: &Arc<ClusterConfig>) -> Value {
+    json!({
+        "service": cluster.service.as_ref(),
+        "namespace": cluster.namespace.as_ref(),
+        "load_balancer": match cluster.load_balancer {
+            LoadBalancer::RoundRobin => json!("RoundRobin"),
+            LoadBalancer::LeastRequest => json!("LeastRequest"),
+            LoadBalancer::PeakEwma { decay, default_rtt } => json!({
+                "PeakEwma": { "decay": seconds(decay), "default_rtt": seconds(default_rtt) },
+            }),
+        },
+        "connect_timeout": seconds(cluster.connect_timeout),
+        "idle_timeout": seconds(cluster.idle_timeout),
+        "limits": {
+            "connections": cluster.limits.connections,
+            "pending": cluster.limits.pending,
+            "requests": cluster.limits.requests,
+        },
+        "http_version": format!("{:?}", cluster.http_version),
+        "endpoints": match &cluster.endpoints {
+            EndpointSource::Named(name) => json!(name.as_ref()),
+            EndpointSource::Inline(inline) => endpoints(inline),
+        },
+    })
+}
+
+fn endpoints(endpoints: &Arc<[Arc<Endpoint>]>) -> Value {
+    endpoints
+        .iter()
+        .map(|endpoint| {
+            json!({
+                "address": endpoint.address,
+                "identity": endpoint.identity.as_ref().map(|id| id.as_str()),
+                "workload": endpoint.workload.name.as_ref(),
+                "namespace": endpoint.workload.namespace.as_ref(),
+                "weight": endpoint.weight,
+                "zone": endpoint.zone.as_ref(),
+            })
+        })
+        .collect()
+}
+
+fn roots(roots: &Roots) -> Value {
+    json!(roots.summaries())
+}
+
+/// Durations as protobuf's JSON has them: `1.5s`.
+fn seconds(duration: Duration) -> String {
+    format!("{}s", duration.as_secs_f64())
+}
+
+fn timeout(timeout: Option<Duration>) -> Value {
+    match timeout {
+        Some(timeout) => json!(seconds(timeout)),
+        None => json!("never"),
+    }
+}
+
+fn timestamp(time: SystemTime) -> String {
+    crate::tls::rfc3339(time)
+}
