@@ -1,1 +1,550 @@
-//! Under construction: outbound.
+//! The outbound side: what the application calls.
+//!
+//! ```text
+//! accept -> original dst -> destination (subscribe if new) -> detect -> HTTP serve ->
+//! route match -> [ timeout -> cluster -> limits -> balancer -> pool (mTLS) ] -> record
+//! ```
+//!
+//! [`serve`] is the way of a connection, [`Outbound::forward`] that of a request.
+
+use crate::{
+    config::Mode,
+    detection::{self, Speaks},
+    error::RequestError,
+    exchange::{Caller, Exchange},
+    http::{
+        authority,
+        body::Body,
+        detect::Verdict,
+        grpc_timeout,
+        h1::{self, Handler, Refusal, Upgrade},
+        h2, headers, intake, reply, route, trace,
+    },
+    net::{stream::Stream, tunnel::tunnel},
+    opaque::{Opaque, Upstream},
+    snapshot::{Destination, DestinationHandle, Protocol, Route},
+    telemetry::{Direction, Verdict as Counted},
+    upstream::{Connected, Failed, Sent},
+    worker::Worker,
+    xds::Resolution,
+};
+use http::{Method, Request, Response, Version};
+use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use tokio::net::TcpStream;
+use weft_xds_proto::names;
+
+/// To connect to what the mesh does not know.
+const PASSTHROUGH_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Serves a connection of the application until it ends.
+pub(crate) async fn serve(worker: &Rc<Worker>, tcp: TcpStream, caller: SocketAddr) {
+    match worker.shared.config.mode {
+        Mode::Transparent => {
+            if let Some(original) = worker.original_destination(&tcp) {
+                intercepted(worker, Stream::tcp(tcp), caller, original).await;
+            }
+        }
+        Mode::Explicit => explicit(worker, Stream::tcp(tcp), caller).await,
+    }
+}
+
+/// A connection that the kernel redirected: its destination is the address that was dialled.
+async fn intercepted(
+    worker: &Rc<Worker>,
+    stream: Stream,
+    caller: SocketAddr,
+    original: SocketAddr,
+) {
+    let name = names::address(original);
+    match worker.shared.destinations.resolve(&name).await {
+        Ok(Resolution::Known(handle)) => known(worker, stream, caller, handle).await,
+        Ok(Resolution::Unknown) => pass_through(worker, stream, caller, original).await,
+        Err(error) => unavailable(worker, stream, caller, &name, error).await,
+    }
+}
+
+/// A connection to the proxy itself: every request names its own destination.
+async fn explicit(worker: &Rc<Worker>, mut stream: Stream, caller: SocketAddr) {
+    let limits = &worker.shared.config.http;
+    if let Some(version) = detection::http_version(&mut stream, limits.header_timeout).await {
+        let target = Target::Named(RefCell::default());
+        http(worker, stream, caller, version, target).await;
+    }
+}
+
+/// A connection to a destination of the mesh: finds out what it speaks, and serves or carries it.
+async fn known(
+    worker: &Rc<Worker>,
+    mut stream: Stream,
+    caller: SocketAddr,
+    handle: Arc<DestinationHandle>,
+) {
+    handle.touch(worker.now().into_std());
+    let destination = handle.load();
+    let connections = worker.connections(Direction::Outbound);
+    let speaks = match destination.protocol {
+        Protocol::Http | Protocol::Http2 => {
+            connections.detected(Counted::Declared);
+            let limits = &worker.shared.config.http;
+            match detection::http_version(&mut stream, limits.header_timeout).await {
+                Some(Verdict::Http2) => Speaks::Http2,
+                Some(_) => Speaks::Http1,
+                None => Speaks::Nothing,
+            }
+        }
+        Protocol::Tcp => {
+            connections.detected(Counted::Declared);
+            Speaks::Opaque(dial(worker, &destination).await)
+        }
+        Protocol::Detect => {
+            let spoke_http = worker.memory.borrow().speaks_http(&destination.name);
+            let dial = dial(worker, &destination);
+            let found = detection::detect(&mut stream, spoke_http, dial).await;
+            worker.memory.borrow_mut().learn(&destination.name, &found);
+            if let Some(verdict) = found.counted {
+                connections.detected(verdict);
+            }
+            found.speaks
+        }
+    };
+    match speaks {
+        Speaks::Http1 => {
+            http(
+                worker,
+                stream,
+                caller,
+                Verdict::Http1,
+                Target::Fixed(handle),
+            )
+            .await
+        }
+        Speaks::Http2 => {
+            http(
+                worker,
+                stream,
+                caller,
+                Verdict::Http2,
+                Target::Fixed(handle),
+            )
+            .await
+        }
+        Speaks::Opaque(upstream) => opaque(worker, stream, caller, &destination, upstream).await,
+        Speaks::Nothing => {}
+    }
+}
+
+/// Opens a connection for opaque bytes to an endpoint of the destination.
+async fn dial(worker: &Worker, destination: &Destination) -> Result<Connected, Box<Failed>> {
+    match &destination.tcp {
+        Some(cluster) => worker.upstreams.cluster(cluster).connect().await,
+        None => Err(failed(
+            RequestError::RouteNotFound,
+            format!(
+                "{} is for HTTP only and the caller does not speak it",
+                destination.name
+            ),
+        )),
+    }
+}
+
+async fn opaque(
+    worker: &Rc<Worker>,
+    stream: Stream,
+    caller: SocketAddr,
+    destination: &Destination,
+    upstream: Result<Connected, Box<Failed>>,
+) {
+    let endpoint = match &upstream {
+        Ok(connected) => Some(&connected.endpoint),
+        Err(failed) => failed.endpoint.as_ref(),
+    };
+    let known = match &destination.tcp {
+        Some(cluster) => worker.edges.tcp(cluster, endpoint),
+        None => worker.edges.unknown("tcp"),
+    };
+    let opaque = Opaque {
+        worker,
+        direction: Direction::Outbound,
+        caller,
+        authority: &destination.name,
+    };
+    opaque.carry(stream, upstream, known).await;
+}
+
+/// A destination outside of the mesh: carried to where it was going, as it is.
+async fn pass_through(
+    worker: &Rc<Worker>,
+    stream: Stream,
+    caller: SocketAddr,
+    original: SocketAddr,
+) {
+    let mut known = worker.edges.unknown("passthrough");
+    known.endpoint = Some(original);
+    let opaque = Opaque {
+        worker,
+        direction: Direction::Outbound,
+        caller,
+        authority: &names::address(original),
+    };
+    let connect = TcpStream::connect(original);
+    let upstream = match tokio::time::timeout(PASSTHROUGH_CONNECT_TIMEOUT, connect).await {
+        Ok(Ok(tcp)) => Ok(Upstream {
+            stream: Stream::tcp(tcp),
+            hold: None,
+        }),
+        Ok(Err(error)) => Err(failed(
+            RequestError::UpstreamConnectFailed,
+            format!("connecting to {original}: {error}"),
+        )),
+        Err(_) => Err(failed(
+            RequestError::UpstreamConnectTimeout,
+            format!("{original} did not answer the TCP handshake"),
+        )),
+    };
+    opaque.carry(stream, upstream, known).await;
+}
+
+/// The configuration of the destination could not be had. Who speaks HTTP is told so.
+async fn unavailable(
+    worker: &Rc<Worker>,
+    mut stream: Stream,
+    caller: SocketAddr,
+    name: &str,
+    error: RequestError,
+) {
+    let nowhere = async {
+        Err(failed(
+            error,
+            format!("no configuration for {name} in time"),
+        ))
+    };
+    let target = Target::Unavailable(error);
+    match detection::detect(&mut stream, false, nowhere).await.speaks {
+        Speaks::Http1 => http(worker, stream, caller, Verdict::Http1, target).await,
+        Speaks::Http2 => http(worker, stream, caller, Verdict::Http2, target).await,
+        Speaks::Opaque(upstream) => {
+            let opaque = Opaque {
+                worker,
+                direction: Direction::Outbound,
+                caller,
+                authority: name,
+            };
+            opaque
+                .carry(stream, upstream, worker.edges.unknown("tcp"))
+                .await;
+        }
+        Speaks::Nothing => {}
+    }
+}
+
+/// Serves a connection of HTTP requests.
+async fn http(
+    worker: &Rc<Worker>,
+    stream: Stream,
+    caller: SocketAddr,
+    version: Verdict,
+    target: Target,
+) {
+    let outbound = Rc::new(Outbound {
+        worker: worker.clone(),
+        caller: worker.caller(Direction::Outbound, caller, None),
+        target,
+    });
+    let shared = &worker.shared;
+    let (limits, drain) = (&shared.config.http, &shared.drain);
+    if version == Verdict::Http2 {
+        h2::serve(stream, limits, drain, &worker.deadlines, outbound).await;
+    } else {
+        tokio::select! {
+            _ = h1::serve(stream, limits, drain, &*outbound) => {}
+            () = outbound.caller.watchdog.stalled() => {}
+        }
+    }
+}
+
+/// Answers the requests of one connection of the application.
+struct Outbound {
+    worker: Rc<Worker>,
+    caller: Rc<Caller>,
+    target: Target,
+}
+
+/// Where the requests of a connection go.
+enum Target {
+    /// Where the connection was going.
+    Fixed(Arc<DestinationHandle>),
+    /// Where each request says, with the last answer: connections rarely mix destinations.
+    Named(RefCell<Option<(String, Arc<DestinationHandle>)>>),
+    /// Nowhere: the configuration is missing.
+    Unavailable(RequestError),
+}
+
+/// Why a request has no response, in words for the log.
+struct Failure {
+    error: RequestError,
+    detail: Option<String>,
+}
+
+impl Handler for Outbound {
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, RequestError> {
+        let mut exchange = Exchange::begin(&self.caller, &request);
+        Ok(match self.forward(&mut exchange, request).await {
+            Ok(Answer::Response(response)) => exchange.respond(response),
+            Ok(Answer::Switched(sent, idle)) => switch(exchange, sent, idle),
+            Ok(Answer::Connected(connected, destination)) => {
+                self.tunnel(exchange, connected, destination)
+            }
+            Err(Failure { error, detail }) => exchange.fail(error, detail),
+        })
+    }
+
+    fn refused(&self, refusal: &Refusal) -> Response<Body> {
+        let connections = self.worker.connections(Direction::Outbound);
+        connections.failed(refusal.error);
+        reply::refusal(refusal.status, refusal.error, refusal.reason)
+    }
+}
+
+/// What becomes of a request.
+enum Answer {
+    /// The endpoint answered.
+    Response(Response<Body>),
+    /// The endpoint agreed to another protocol; nothing for so long ends it.
+    Switched(Sent, Option<Duration>),
+    /// CONNECT: the caller gets a connection to the destination.
+    Connected(Connected, Arc<Destination>),
+}
+
+impl Outbound {
+    /// The way of a request.
+    async fn forward(
+        &self,
+        exchange: &mut Exchange,
+        mut request: Request<Body>,
+    ) -> Result<Answer, Failure> {
+        let asks_for_connection = request.method() == Method::CONNECT;
+        let intake = intake::request(&mut request).map_err(|error| Failure {
+            error: RequestError::BadRequest,
+            detail: Some(error.to_string()),
+        })?;
+        self.trace(exchange, &mut request);
+        let destination = self.destination(&intake.host, &request).await?;
+        if asks_for_connection && self.is_proxy() {
+            return self.connect(exchange, destination).await;
+        }
+        let route = select(&destination, &intake.host, intake::path(&request))?;
+        exchange.routed(&route);
+
+        let version = match intake.upgrade {
+            Some(protocol) => {
+                headers::set_upgrade(request.headers_mut(), protocol);
+                Version::HTTP_11
+            }
+            None => request.version(),
+        };
+        exchange.set_idle_timeout(route.idle_timeout);
+        let timeout = overall_timeout(exchange, &mut request, &route);
+        let request = exchange.watch_request(request, timeout);
+
+        let cluster = self.worker.upstreams.cluster(&route.cluster);
+        let sent = exchange.within(cluster.send(version, request)).await;
+        let mut sent = match sent {
+            Ok(Ok(sent)) => sent,
+            Ok(Err(failed)) => {
+                if let Some(endpoint) = &failed.endpoint {
+                    exchange.answered_by(self.worker.edges.request(&route, Some(endpoint)));
+                }
+                return Err(Failure {
+                    error: failed.error,
+                    detail: Some(failed.detail),
+                });
+            }
+            Err(error) => return Err(Failure::from(error)),
+        };
+        exchange.answered_by(self.worker.edges.request(&route, Some(&sent.endpoint)));
+        intake::response(&mut sent.response);
+        Ok(match sent.response.body() {
+            Body::Upgrade(_) => Answer::Switched(sent, route.idle_timeout),
+            _ => Answer::Response(sent.response),
+        })
+    }
+
+    fn trace(&self, exchange: &mut Exchange, request: &mut Request<Body>) {
+        let rng = &mut self.worker.rng.borrow_mut();
+        let sampling = self.worker.shared.config.trace_sampling;
+        let context = trace::enter(request.headers_mut(), sampling, rng);
+        let request_id = trace::request_id(request.headers_mut(), rng);
+        exchange.note_trace(&request_id, &context);
+    }
+
+    /// The destination as this request will see it to its end.
+    async fn destination(
+        &self,
+        host: &str,
+        request: &Request<Body>,
+    ) -> Result<Arc<Destination>, Failure> {
+        let handle = match &self.target {
+            Target::Fixed(handle) => handle.clone(),
+            Target::Named(last) => self.named(last, host, request).await?,
+            Target::Unavailable(error) => return Err(Failure::from(*error)),
+        };
+        handle.touch(self.worker.now().into_std());
+        Ok(handle.load())
+    }
+
+    async fn named(
+        &self,
+        last: &RefCell<Option<(String, Arc<DestinationHandle>)>>,
+        host: &str,
+        request: &Request<Body>,
+    ) -> Result<Arc<DestinationHandle>, Failure> {
+        if let Some((name, handle)) = &*last.borrow()
+            && name == host
+        {
+            return Ok(handle.clone());
+        }
+        let scheme = request.uri().scheme_str();
+        let namespace = &self.worker.shared.config.workload.name.namespace;
+        let name = authority::destination(host, scheme, namespace).ok_or_else(|| Failure {
+            error: RequestError::BadRequest,
+            detail: Some(format!("{host:?} names no host and port")),
+        })?;
+        let resolved = self.worker.shared.destinations.resolve(&name).await;
+        match resolved.map_err(Failure::from)? {
+            Resolution::Known(handle) => {
+                last.replace(Some((host.to_owned(), handle.clone())));
+                Ok(handle)
+            }
+            Resolution::Unknown => Err(Failure {
+                error: RequestError::UnknownDestination,
+                detail: Some(format!("the mesh knows no {name}")),
+            }),
+        }
+    }
+
+    /// Whether the application uses us as its proxy, so that CONNECT is meant for us.
+    fn is_proxy(&self) -> bool {
+        matches!(self.target, Target::Named(_))
+    }
+
+    async fn connect(
+        &self,
+        exchange: &Exchange,
+        destination: Arc<Destination>,
+    ) -> Result<Answer, Failure> {
+        let Some(cluster) = &destination.tcp else {
+            return Err(Failure {
+                error: RequestError::RouteNotFound,
+                detail: Some(format!(
+                    "{} is for HTTP only: call it without CONNECT",
+                    destination.name
+                )),
+            });
+        };
+        let connected = self.worker.upstreams.cluster(cluster).connect().await;
+        let endpoint = match &connected {
+            Ok(connected) => Some(&connected.endpoint),
+            Err(failed) => failed.endpoint.as_ref(),
+        };
+        exchange.answered_by(self.worker.edges.tcp(cluster, endpoint));
+        match connected {
+            Ok(connected) => Ok(Answer::Connected(connected, destination)),
+            Err(failed) => Err(Failure {
+                error: failed.error,
+                detail: Some(failed.detail),
+            }),
+        }
+    }
+
+    /// Answers CONNECT: what follows are opaque bytes, counted as a connection of their own.
+    fn tunnel(
+        &self,
+        exchange: Exchange,
+        connected: Connected,
+        destination: Arc<Destination>,
+    ) -> Response<Body> {
+        let worker = self.worker.clone();
+        let caller = self.caller.address;
+        let upgrade = Upgrade::then(move |downstream| async move {
+            opaque(&worker, downstream, caller, &destination, Ok(connected)).await;
+        });
+        let response = exchange.respond(Response::new(Body::Empty));
+        response.map(|_| Body::Upgrade(upgrade))
+    }
+}
+
+fn select(destination: &Destination, host: &str, path: &str) -> Result<Arc<Route>, Failure> {
+    let routes = destination.routes.as_ref();
+    let route = routes.and_then(|routes| route::select(routes, host, path));
+    route.cloned().ok_or_else(|| Failure {
+        error: RequestError::RouteNotFound,
+        detail: Some(format!(
+            "no route of {} matches {host}{path}",
+            destination.name
+        )),
+    })
+}
+
+/// How long the response may take, from the end of the request.
+///
+/// A gRPC call may stream in both directions for as long as its caller likes, which says how long that is
+/// by `grpc-timeout`, counted from its beginning; the route's timeout is for the others. A switch of
+/// protocols has no end that could be awaited.
+fn overall_timeout(
+    exchange: &Exchange,
+    request: &mut Request<Body>,
+    route: &Route,
+) -> Option<Duration> {
+    if request.headers().contains_key(http::header::UPGRADE) || request.method() == Method::CONNECT
+    {
+        return None;
+    }
+    if !exchange.is_grpc() {
+        return route.timeout;
+    }
+    if let Some(timeout) = grpc_timeout::of(request.headers()) {
+        exchange.set_timeout(exchange.started() + timeout);
+        let left = timeout.saturating_sub(exchange.started().elapsed());
+        grpc_timeout::set(request.headers_mut(), left);
+    }
+    None
+}
+
+/// Lets the caller and the endpoint speak their other protocol.
+pub(crate) fn switch(
+    exchange: Exchange,
+    mut sent: Sent,
+    idle_timeout: Option<Duration>,
+) -> Response<Body> {
+    let status = sent.response.status();
+    let upgrade = sent.response.body_mut().take_upgrade();
+    let Some(Ok(upstream)) = upgrade.map(Upgrade::into_upstream) else {
+        return exchange.fail(RequestError::Internal, None);
+    };
+    let tunnelled = exchange.tunnel(status);
+    let hold = sent.hold;
+    let upgrade = Upgrade::then(move |downstream| async move {
+        let end = tunnel(downstream, upstream, idle_timeout).await;
+        tunnelled.ended(&end);
+        drop(hold);
+    });
+    sent.response.map(|_| Body::Upgrade(upgrade))
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        Self {
+            error,
+            detail: None,
+        }
+    }
+}
+
+fn failed(error: RequestError, detail: String) -> Box<Failed> {
+    Box::new(Failed {
+        error,
+        detail,
+        request: None,
+        endpoint: None,
+    })
+}

@@ -59,6 +59,11 @@ pub fn detect(prefix: &[u8]) -> Option<Verdict> {
     }
 }
 
+/// Whether the bytes so far are those of the HTTP/2 preface.
+pub fn may_be_http2(prefix: &[u8]) -> bool {
+    HTTP2_PREFACE.starts_with(prefix)
+}
+
 /// `ContentType.handshake` (RFC 8446 section 5.1).
 const TLS_HANDSHAKE: u8 = 0x16;
 /// The first byte of `legacy_record_version`, which is 3 for every version of TLS.

@@ -4,11 +4,16 @@
 //! normalisation, route matching and the responses that the proxy makes itself. Which requests go
 //! where is decided in `inbound` and `outbound`.
 
+pub mod authority;
 pub mod body;
 pub mod detect;
+pub mod grpc_timeout;
 pub mod h1;
+pub mod h2;
 pub mod headers;
+pub mod intake;
 pub mod limits;
 pub mod normalise;
+pub mod reply;
 pub mod route;
 pub mod trace;

@@ -149,6 +149,11 @@ impl AccessLog {
         })
     }
 
+    /// Whether anything may be logged at all: without it, nothing need be kept for an [`Entry`].
+    pub fn is_on(&self) -> bool {
+        self.mode != Mode::Off
+    }
+
     /// Lines lost because nobody read the log fast enough.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)

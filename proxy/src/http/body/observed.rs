@@ -18,6 +18,14 @@ pub trait Observer {
         let _ = bytes;
     }
 
+    /// Asked before every frame: ready when the body is to be broken off, with the reason.
+    ///
+    /// While it is not, it must see to it that the task is woken when it may be.
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let _ = cx;
+        Poll::Pending
+    }
+
     /// The body is over. Called exactly once.
     fn end(&mut self, end: BodyEnd<'_>);
 }
@@ -54,6 +62,14 @@ impl Observed {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(observer) = &mut self.observer
+            && let Poll::Ready(error) = observer.poll_cut(cx)
+        {
+            // Gives up what the body comes from, which is how its sender learns of it.
+            self.body = Body::Empty;
+            self.end(BodyEnd::Failed(error));
+            return Poll::Ready(Some(Err(error)));
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
         match &frame {
             None => self.end(BodyEnd::Complete { trailers: None }),

@@ -1,0 +1,114 @@
+//! The counters of outbound edges, found without building their key for every request.
+
+use crate::{
+    exchange::Known,
+    snapshot::{Cluster, Route, WorkloadName},
+    telemetry::{self, Direction, EdgeKey},
+    upstream::LiveEndpoint,
+};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+
+/// The edges that a worker has used lately, by route and endpoint.
+#[derive(Debug)]
+pub(crate) struct Edges {
+    telemetry: telemetry::Worker,
+    source: WorkloadName,
+    known: RefCell<HashMap<(*const Route, *const LiveEndpoint), Entry>>,
+}
+
+/// Holds what the pointers of its key point to, so that they can't come to mean something else.
+#[derive(Debug)]
+struct Entry {
+    known: Known,
+    _route: Arc<Route>,
+    _endpoint: Option<Rc<LiveEndpoint>>,
+}
+
+impl Edges {
+    /// Edges that begin at `source`, counted by this worker.
+    pub(crate) fn new(telemetry: telemetry::Worker, source: WorkloadName) -> Self {
+        Self {
+            telemetry,
+            source,
+            known: RefCell::default(),
+        }
+    }
+
+    /// The edge of a request on `route` that `endpoint` answers, if one was chosen.
+    pub(crate) fn request(&self, route: &Arc<Route>, endpoint: Option<&Rc<LiveEndpoint>>) -> Known {
+        let key = (
+            Arc::as_ptr(route),
+            endpoint.map_or(std::ptr::null(), Rc::as_ptr),
+        );
+        if let Some(entry) = self.known.borrow().get(&key) {
+            return entry.known.clone();
+        }
+        let known = self.resolve(&route.name, &route.cluster, endpoint);
+        let entry = Entry {
+            known: known.clone(),
+            _route: route.clone(),
+            _endpoint: endpoint.cloned(),
+        };
+        self.known.borrow_mut().insert(key, entry);
+        known
+    }
+
+    /// The edge of an opaque connection.
+    pub(crate) fn tcp(&self, cluster: &Cluster, endpoint: Option<&Rc<LiveEndpoint>>) -> Known {
+        self.resolve(&"tcp".into(), cluster, endpoint)
+    }
+
+    /// The edge of what goes nowhere that the mesh knows.
+    pub(crate) fn unknown(&self, route: &str) -> Known {
+        let route: Arc<str> = route.into();
+        Known {
+            edge: self.telemetry.edge(&EdgeKey {
+                direction: Direction::Outbound,
+                source: self.source.clone(),
+                destination: WorkloadName::unknown(),
+                service: "unknown".into(),
+                route: route.clone(),
+                mtls: false,
+            }),
+            route,
+            destination: WorkloadName::unknown(),
+            peer: None,
+            endpoint: None,
+        }
+    }
+
+    /// Forgets what was looked up. Whoever still counts keeps its own hold.
+    pub(crate) fn release(&self) {
+        self.known.borrow_mut().clear();
+    }
+
+    fn resolve(
+        &self,
+        route: &Arc<str>,
+        cluster: &Cluster,
+        endpoint: Option<&Rc<LiveEndpoint>>,
+    ) -> Known {
+        let destination = match endpoint {
+            Some(endpoint) => endpoint.config().workload.clone(),
+            None => WorkloadName {
+                name: "unknown".into(),
+                namespace: cluster.namespace.clone(),
+            },
+        };
+        let peer = endpoint.and_then(|endpoint| endpoint.identity().cloned());
+        Known {
+            edge: self.telemetry.edge(&EdgeKey {
+                direction: Direction::Outbound,
+                source: self.source.clone(),
+                destination: destination.clone(),
+                service: cluster.service.clone(),
+                route: route.clone(),
+                mtls: peer.is_some(),
+            }),
+            route: route.clone(),
+            destination,
+            peer,
+            endpoint: endpoint.map(|endpoint| endpoint.address()),
+        }
+    }
+}

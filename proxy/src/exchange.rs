@@ -1,0 +1,566 @@
+//! One request and its response: timed, counted and logged once, however they end.
+//!
+//! An [`Exchange`] begins when a request arrives and lives until its response is over. It watches both
+//! bodies, breaks them off when their time is up, and tells telemetry at the end. What happens in between is
+//! decided in `inbound` and `outbound`.
+
+use crate::{
+    deadline::{Deadline, Deadlines},
+    edges::Edges,
+    error::RequestError,
+    http::{
+        body::{Body, BodyEnd, BodyError, Observer},
+        headers, reply, trace,
+    },
+    net::tunnel::{Side, TunnelEnd, TunnelError},
+    snapshot::{Route, WorkloadName},
+    telemetry::{AccessLog, Direction, Edge, Entry, Outcome},
+};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header::USER_AGENT,
+};
+use http_body::Body as _;
+use std::{
+    cell::{Cell, RefCell},
+    net::SocketAddr,
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::Instant;
+use weft_xds_proto::spiffe::SpiffeId;
+
+/// A body that is broken off is noticed where it is read. Where nobody reads, as the caller takes nothing,
+/// the connection ends this much later.
+const STALL_GRACE: Duration = Duration::from_secs(1);
+
+/// A request on its way. Dropped before it is answered, it records that the caller went away.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    shared: Rc<Shared>,
+}
+
+/// What the exchanges of one downstream connection have in common.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    /// Which side of the call we are on.
+    pub(crate) direction: Direction,
+    /// The caller's address.
+    pub(crate) address: SocketAddr,
+    /// What is known before a request comes. Outbound, that is nothing.
+    pub(crate) known: Option<Known>,
+    /// Where the edges of outbound requests are found.
+    pub(crate) edges: Rc<Edges>,
+    pub(crate) deadlines: Deadlines,
+    pub(crate) access_log: AccessLog,
+    /// Ends an HTTP/1.1 connection whose caller takes nothing.
+    pub(crate) watchdog: Watchdog,
+}
+
+/// What is known of who answers.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    /// The counters.
+    pub(crate) edge: Arc<Edge>,
+    /// The route.
+    pub(crate) route: Arc<str>,
+    /// The workload that answers.
+    pub(crate) destination: WorkloadName,
+    /// The identity that the other side of the mesh proved.
+    pub(crate) peer: Option<SpiffeId>,
+    /// The endpoint.
+    pub(crate) endpoint: Option<SocketAddr>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    caller: Rc<Caller>,
+    method: Method,
+    version: Version,
+    grpc: bool,
+    started: Instant,
+    facts: Option<Box<Facts>>,
+    known: RefCell<Option<Known>>,
+    route: RefCell<Option<Arc<Route>>>,
+    detail: RefCell<Option<String>>,
+    clock: Clock,
+    received: Cell<u64>,
+    sent: Cell<u64>,
+    status: Cell<Option<StatusCode>>,
+    grpc_status: Cell<Option<u8>>,
+    error: Cell<Option<RequestError>>,
+    recorded: Cell<bool>,
+}
+
+/// What only the access log wants to know. Not there while the log is off.
+#[derive(Debug, Default)]
+struct Facts {
+    authority: String,
+    path: String,
+    request_id: Option<HeaderValue>,
+    trace_id: Option<String>,
+    user_agent: Option<HeaderValue>,
+}
+
+/// When an exchange has taken too long, or too long a rest.
+#[derive(Debug)]
+struct Clock {
+    deadline: Deadline,
+    timeout: Cell<Option<Instant>>,
+    idle_timeout: Cell<Option<Duration>>,
+    last_active: Cell<Instant>,
+}
+
+impl Exchange {
+    /// A request has arrived.
+    pub(crate) fn begin(caller: &Rc<Caller>, request: &Request<Body>) -> Self {
+        let started = Instant::now();
+        let shared = Rc::new(Shared {
+            method: request.method().clone(),
+            version: request.version(),
+            grpc: headers::is_grpc(request.headers()),
+            started,
+            facts: caller.access_log.is_on().then(|| Facts::of(request)),
+            known: RefCell::new(caller.known.clone()),
+            route: RefCell::default(),
+            detail: RefCell::default(),
+            clock: Clock {
+                deadline: caller.deadlines.deadline(),
+                timeout: Cell::new(None),
+                idle_timeout: Cell::new(None),
+                last_active: Cell::new(started),
+            },
+            received: Cell::new(0),
+            sent: Cell::new(0),
+            status: Cell::new(None),
+            grpc_status: Cell::new(None),
+            error: Cell::new(None),
+            recorded: Cell::new(false),
+            caller: caller.clone(),
+        });
+        caller.watchdog.watch(&shared);
+        Self { shared }
+    }
+
+    /// When the request arrived.
+    pub(crate) fn started(&self) -> Instant {
+        self.shared.started
+    }
+
+    /// Whether it is a gRPC call.
+    pub(crate) fn is_grpc(&self) -> bool {
+        self.shared.grpc
+    }
+
+    /// Notes what the access log is to say, once the headers have their final form.
+    pub(crate) fn note_trace(&mut self, request_id: &HeaderValue, context: &trace::Context) {
+        // Nobody else holds the exchange before its bodies are watched, but for the watchdog's weak reference.
+        if self.shared.facts.is_some()
+            && let Some(facts) =
+                Rc::get_mut(&mut self.shared).and_then(|shared| shared.facts.as_mut())
+        {
+            facts.request_id = Some(request_id.clone());
+            facts.trace_id = Some(format!("{:032x}", context.trace_id));
+        }
+    }
+
+    /// Notes which route the request takes.
+    pub(crate) fn routed(&self, route: &Arc<Route>) {
+        self.shared.route.replace(Some(route.clone()));
+    }
+
+    /// Notes who answers.
+    pub(crate) fn answered_by(&self, known: Known) {
+        self.shared.known.replace(Some(known));
+    }
+
+    /// No byte in either direction for so long ends the exchange.
+    pub(crate) fn set_idle_timeout(&self, idle_timeout: Option<Duration>) {
+        self.shared.clock.idle_timeout.set(idle_timeout);
+        self.shared.arm();
+    }
+
+    /// The exchange must be over by then.
+    pub(crate) fn set_timeout(&self, at: Instant) {
+        self.shared.clock.timeout.set(Some(at));
+        self.shared.arm();
+    }
+
+    /// Watches the body of the request. `timeout` begins when it is complete (`RouteAction.timeout`).
+    pub(crate) fn watch_request(
+        &self,
+        request: Request<Body>,
+        timeout: Option<Duration>,
+    ) -> Request<Body> {
+        if request.body().is_end_stream() {
+            if let Some(timeout) = timeout {
+                self.set_timeout(Instant::now() + timeout);
+            }
+            return request;
+        }
+        request.map(|body| {
+            body.observed(RequestBody {
+                shared: self.shared.clone(),
+                timeout,
+            })
+        })
+    }
+
+    /// Waits for a part of the work for as long as the exchange may take.
+    pub(crate) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, RequestError> {
+        tokio::select! {
+            biased;
+            done = work => Ok(done),
+            error = std::future::poll_fn(|cx| self.shared.poll_overdue(cx)) => Err(error),
+        }
+    }
+
+    /// The response is there: watches its body, and records the exchange when that is over.
+    pub(crate) fn respond(self, response: Response<Body>) -> Response<Body> {
+        let shared = &self.shared;
+        shared.active();
+        shared.status.set(Some(response.status()));
+        if shared.grpc {
+            shared
+                .grpc_status
+                .set(reply::grpc_status(response.headers()));
+        }
+        if response.body().is_end_stream() {
+            shared.record();
+            return response;
+        }
+        response.map(|body| {
+            body.observed(ResponseBody {
+                shared: self.shared.clone(),
+            })
+        })
+    }
+
+    /// The request failed: makes the answer, and records the exchange.
+    pub(crate) fn fail(self, error: RequestError, detail: Option<String>) -> Response<Body> {
+        let shared = &self.shared;
+        shared.error.set(Some(error));
+        *shared.detail.borrow_mut() = detail;
+        // Whatever stopped it must not stop the answer.
+        shared.clock.timeout.set(None);
+        let endpoint = shared
+            .known
+            .borrow()
+            .as_ref()
+            .and_then(|known| known.endpoint);
+        let response = reply::error(error, endpoint, shared.grpc);
+        self.respond(response)
+    }
+
+    /// The connection becomes a tunnel: the exchange is over when that is.
+    pub(crate) fn tunnel(self, status: StatusCode) -> TunnelledExchange {
+        self.shared.status.set(Some(status));
+        // The tunnel has an idle timeout of its own.
+        self.shared.clock.timeout.set(None);
+        self.shared.clock.idle_timeout.set(None);
+        self.shared.arm();
+        TunnelledExchange(self)
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        // Otherwise the body of the response, which holds the exchange too, records it.
+        if self.shared.status.get().is_none() {
+            self.shared.fail(RequestError::DownstreamReset);
+            self.shared.record();
+        }
+    }
+}
+
+/// An exchange whose connection carries other bytes now.
+#[derive(Debug)]
+pub(crate) struct TunnelledExchange(Exchange);
+
+impl TunnelledExchange {
+    /// The tunnel, whose side A is the caller, has ended.
+    pub(crate) fn ended(self, end: &TunnelEnd) {
+        let shared = &self.0.shared;
+        shared.received.set(shared.received.get() + end.a_to_b);
+        shared.sent.set(shared.sent.get() + end.b_to_a);
+        if let Some(error) = &end.error {
+            shared.fail(tunnel_error(error));
+            *shared.detail.borrow_mut() = Some(error.to_string());
+        }
+    }
+}
+
+/// Whose fault the end of a tunnel is, whose side A is the caller.
+pub(crate) fn tunnel_error(error: &TunnelError) -> RequestError {
+    match error {
+        TunnelError::Idle(_) => RequestError::StreamIdleTimeout,
+        TunnelError::Broken { side: Side::A, .. } => RequestError::DownstreamReset,
+        TunnelError::Broken { side: Side::B, .. } => RequestError::UpstreamReset,
+    }
+}
+
+impl Drop for TunnelledExchange {
+    fn drop(&mut self) {
+        self.0.shared.record();
+    }
+}
+
+impl Shared {
+    fn active(&self) {
+        self.clock.last_active.set(Instant::now());
+    }
+
+    /// When the exchange is overdue if nothing moves until then.
+    fn due(&self) -> Option<Instant> {
+        let clock = &self.clock;
+        let idle = clock
+            .idle_timeout
+            .get()
+            .map(|idle| clock.last_active.get() + idle);
+        match (clock.timeout.get(), idle) {
+            (Some(timeout), Some(idle)) => Some(timeout.min(idle)),
+            (timeout, idle) => timeout.or(idle),
+        }
+    }
+
+    fn arm(&self) {
+        let due = self.due();
+        self.clock.deadline.set(due);
+        self.caller
+            .watchdog
+            .deadline
+            .set(due.map(|due| due + STALL_GRACE));
+    }
+
+    fn poll_overdue(&self, cx: &mut Context<'_>) -> Poll<RequestError> {
+        loop {
+            ready!(self.clock.deadline.poll_passed(cx));
+            let now = Instant::now();
+            match self.due() {
+                Some(due) if due <= now => {
+                    let timed_out = self
+                        .clock
+                        .timeout
+                        .get()
+                        .is_some_and(|timeout| timeout <= now);
+                    return Poll::Ready(if timed_out {
+                        RequestError::RequestTimeout
+                    } else {
+                        RequestError::StreamIdleTimeout
+                    });
+                }
+                // Bytes moved since the deadline was set.
+                due => self.clock.deadline.set(due),
+            }
+        }
+    }
+
+    /// As far as the request came: to an endpoint, to a route, or nowhere.
+    fn known(&self) -> Known {
+        match (self.known.take(), &*self.route.borrow()) {
+            (Some(known), _) => known,
+            (None, Some(route)) => self.caller.edges.request(route, None),
+            (None, None) => self.caller.edges.unknown("none"),
+        }
+    }
+
+    /// The first reason stands.
+    fn fail(&self, error: RequestError) {
+        if self.error.get().is_none() {
+            self.error.set(Some(error));
+        }
+    }
+
+    fn record(&self) {
+        if self.recorded.replace(true) {
+            return;
+        }
+        self.clock.deadline.set(None);
+        self.caller.watchdog.deadline.set(None);
+        let error = self.error.get();
+        let status = self.status.get().unwrap_or_else(|| {
+            error.map_or(StatusCode::INTERNAL_SERVER_ERROR, RequestError::status)
+        });
+        let grpc_status = match (self.grpc, self.grpc_status.get(), error) {
+            (true, None, Some(error)) => Some(error.grpc_status()),
+            (_, status, _) => status,
+        };
+        let duration = self.started.elapsed();
+        let known = self.known();
+        known.edge.request(&Outcome {
+            method: &self.method,
+            status,
+            error,
+            grpc_status,
+            duration,
+        });
+        if let Some(facts) = &self.facts
+            && self
+                .caller
+                .access_log
+                .wants(Some(status.as_u16()), grpc_status, error.is_some())
+        {
+            self.caller.access_log.log(&Entry {
+                direction: self.caller.direction,
+                protocol: protocol(self.version),
+                method: self.method.as_str(),
+                authority: &facts.authority,
+                path: &facts.path,
+                status: Some(status.as_u16()),
+                grpc_status,
+                error,
+                detail: self.detail.borrow().as_deref(),
+                duration,
+                received_bytes: self.received.get(),
+                sent_bytes: self.sent.get(),
+                source: self.caller.address,
+                peer: known.peer.as_ref(),
+                destination: &known.destination,
+                endpoint: known.endpoint,
+                route: &known.route,
+                request_id: facts.request_id.as_ref().and_then(|id| id.to_str().ok()),
+                trace_id: facts.trace_id.as_deref(),
+                user_agent: facts
+                    .user_agent
+                    .as_ref()
+                    .and_then(|agent| agent.to_str().ok()),
+            });
+        }
+    }
+}
+
+impl Facts {
+    fn of(request: &Request<Body>) -> Box<Self> {
+        let authority = match request.uri().authority() {
+            Some(authority) => authority.as_str(),
+            None => host(request.headers()),
+        };
+        Box::new(Self {
+            authority: authority.to_owned(),
+            path: request.uri().path().to_owned(),
+            request_id: None,
+            trace_id: None,
+            user_agent: request.headers().get(USER_AGENT).cloned(),
+        })
+    }
+}
+
+fn host(headers: &HeaderMap) -> &str {
+    headers
+        .get(http::header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default()
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+/// Watches what the caller sends.
+struct RequestBody {
+    shared: Rc<Shared>,
+    timeout: Option<Duration>,
+}
+
+impl Observer for RequestBody {
+    fn data(&mut self, bytes: usize) {
+        self.shared.active();
+        let received = &self.shared.received;
+        received.set(received.get() + bytes as u64);
+    }
+
+    fn end(&mut self, end: BodyEnd<'_>) {
+        match end {
+            BodyEnd::Complete { .. } => {
+                if let Some(timeout) = self.timeout {
+                    self.shared
+                        .clock
+                        .timeout
+                        .set(Some(Instant::now() + timeout));
+                    self.shared.arm();
+                }
+            }
+            BodyEnd::Failed(error) => self.shared.fail(error.into()),
+            // An endpoint may answer without having read everything.
+            BodyEnd::Dropped => {}
+        }
+    }
+}
+
+/// Watches what the endpoint answers, and breaks it off when its time is up.
+struct ResponseBody {
+    shared: Rc<Shared>,
+}
+
+impl Observer for ResponseBody {
+    fn data(&mut self, bytes: usize) {
+        self.shared.active();
+        let sent = &self.shared.sent;
+        sent.set(sent.get() + bytes as u64);
+    }
+
+    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        self.shared.poll_overdue(cx).map(|error| match error {
+            RequestError::RequestTimeout => BodyError::RequestTimeout,
+            _ => BodyError::StreamIdleTimeout,
+        })
+    }
+
+    fn end(&mut self, end: BodyEnd<'_>) {
+        let shared = &self.shared;
+        match end {
+            BodyEnd::Complete { trailers } => {
+                if let Some(trailers) = trailers.filter(|_| shared.grpc) {
+                    shared.grpc_status.set(reply::grpc_status(trailers));
+                }
+            }
+            BodyEnd::Failed(error) => shared.fail(error.into()),
+            // The answer to HEAD is complete without the body that it describes.
+            BodyEnd::Dropped if shared.method == Method::HEAD => {}
+            BodyEnd::Dropped => shared.fail(RequestError::DownstreamReset),
+        }
+        shared.record();
+    }
+}
+
+/// Ends a connection on which a response is overdue and nobody even looks at its body, since the caller
+/// takes nothing (CVE-2020-12604).
+///
+/// For HTTP/1.1, where a connection has one exchange at a time.
+#[derive(Debug)]
+pub(crate) struct Watchdog {
+    deadline: Deadline,
+    current: RefCell<std::rc::Weak<Shared>>,
+}
+
+impl Watchdog {
+    pub(crate) fn new(deadlines: &Deadlines) -> Self {
+        Self {
+            deadline: deadlines.deadline(),
+            current: RefCell::default(),
+        }
+    }
+
+    fn watch(&self, exchange: &Rc<Shared>) {
+        self.current.replace(Rc::downgrade(exchange));
+    }
+
+    /// Returns when the connection is to be ended.
+    pub(crate) async fn stalled(&self) {
+        loop {
+            self.deadline.passed().await;
+            let current = self.current.borrow().upgrade();
+            let due = current.and_then(|exchange| exchange.due());
+            match due.map(|due| due + STALL_GRACE) {
+                Some(at) if at <= Instant::now() => return,
+                // Bytes moved since the deadline was set, or the exchange is over.
+                at => self.deadline.set(at),
+            }
+        }
+    }
+}
