@@ -22,7 +22,7 @@ pub enum Inspection {
 
 /// A ClientHello that was read but not answered.
 pub struct ClientHello {
-    accepted: Accepted,
+    accepted: Box<Accepted>,
     /// How many of the peeked bytes the handshake has taken in.
     taken: usize,
 }
@@ -43,7 +43,12 @@ pub async fn inspect(stream: &mut Stream) -> io::Result<Inspection> {
         while !fresh.is_empty() {
             taken += acceptor.read_tls(&mut fresh)?;
             match acceptor.accept() {
-                Ok(Some(accepted)) => return Ok(Inspection::Tls(ClientHello { accepted, taken })),
+                Ok(Some(accepted)) => {
+                    return Ok(Inspection::Tls(ClientHello {
+                        accepted: Box::new(accepted),
+                        taken,
+                    }));
+                }
                 Ok(None) => {}
                 Err(_) => return Ok(Inspection::Plaintext),
             }
@@ -72,7 +77,7 @@ impl ClientHello {
     pub async fn accept(self, stream: Stream, config: Arc<ServerConfig>) -> io::Result<Stream> {
         let mut io = stream.into_replay()?;
         io.prefix.advance(self.taken);
-        let tls = StartHandshake::from_parts(self.accepted, io)
+        let tls = StartHandshake::from_parts(*self.accepted, io)
             .into_stream(config)
             .await?;
         Ok(Stream::tls_server(tls))
