@@ -93,7 +93,8 @@ fn bind(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn kernel_has_ipv6() -> bool {
+/// Whether sockets of IPv6 can be made here at all.
+pub(crate) fn kernel_has_ipv6() -> bool {
     Socket::new(Domain::IPV6, Type::STREAM, Some(Protocol::TCP)).is_ok()
 }
 
