@@ -6,6 +6,7 @@ use crate::{
     app,
     config::{Config, Mode},
     http::limits::HttpLimits,
+    nft,
     telemetry::{self, log},
 };
 use clap::Parser;
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     /// Runs the proxy. The default.
     Run(Box<RunArgs>),
+    /// Sets up transparent interception in this network namespace, or takes it away.
+    Init(nft::cli::InitArgs),
 }
 
 /// The flags of `weft-proxy run`.
@@ -306,6 +309,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     match cli.command {
         None => proxy(cli.run),
         Some(Command::Run(run)) => proxy(*run),
+        Some(Command::Init(init)) => nft::cli::run(init),
     }
 }
 

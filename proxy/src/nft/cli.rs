@@ -18,9 +18,9 @@ use super::{
 };
 use crate::net::listen;
 
-/// Set up transparent interception in this network namespace (nftables table `inet weft`).
+/// The flags of `weft-proxy init`.
 ///
-/// Running it again replaces the rules in one step. Needs the capability NET_ADMIN.
+/// Rules are set up in table `inet weft` of this network namespace. Running it again replaces the rules in one step. Needs the capability NET_ADMIN.
 #[derive(Debug, clap::Args)]
 pub struct InitArgs {
     /// Take interception away: remove table `inet weft` and nothing else.
