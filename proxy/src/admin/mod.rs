@@ -5,6 +5,7 @@
 
 pub mod endpoints;
 pub mod health;
+pub mod samples;
 pub mod server;
 
 pub use endpoints::{Parts, View};

@@ -18,4 +18,4 @@ pub mod status;
 
 pub use client::Client;
 pub use destinations::{Destinations, Resolution};
-pub use status::Status;
+pub use status::{Counts, Status};
