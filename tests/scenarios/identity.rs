@@ -1,8 +1,9 @@
 //! Applications that know nothing: intercepted, encrypted on the wire, known by name to who is called.
 
-use anyhow::{Context, ensure};
+use crate::pair::{PATIENCE, PORT, Pair};
+use anyhow::ensure;
 use serde_json::Value;
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 use weft_tests::{
     Mesh, Need, Suite, Workload, apps,
     capture::{self, Capture},
@@ -10,7 +11,6 @@ use weft_tests::{
     wait::{request, until},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
 const TLS_1_3: u16 = 0x0304;
 const X25519MLKEM768: u16 = 0x11ec;
 
@@ -38,72 +38,13 @@ pub(crate) fn add(suite: Suite) -> Suite {
         )
 }
 
-/// Two workloads, of which `client` calls `echo` at its service's addresses.
-struct Pair {
-    mesh: Mesh,
-    client: Workload,
-    server: Workload,
-    service: manifest::Service,
-    _app: apps::App,
-}
-
-impl Pair {
-    fn start(protocol: Option<&str>, annotations: &manifest::Annotations) -> anyhow::Result<Self> {
-        let mesh = Mesh::start()?;
-        let server = mesh.workload_with("server", annotations, &[])?;
-        let app = apps::http::start(&server.pod, 8080, "server")?;
-        let endpoints = server.addresses().into_iter();
-        let mut service = mesh
-            .service("echo")
-            .endpoints(endpoints.map(|ip| SocketAddr::new(ip, 8080)));
-        if let Some(protocol) = protocol {
-            service = service.protocol(protocol);
-        }
-        mesh.apply("echo", &service.objects())?;
-        let client = mesh.workload("client")?;
-        let pair = Self {
-            mesh,
-            client,
-            server,
-            service,
-            _app: app,
-        };
-        for address in pair.service.addresses() {
-            until("the service answers", PATIENCE, || {
-                pair.whoami(address).is_ok()
-            })
-            .with_context(|| {
-                format!(
-                    "{address}: {:?}\nclient: {}\nserver: {}",
-                    pair.whoami(address),
-                    pair.client.sidecar.log_tail(20),
-                    pair.server.sidecar.log_tail(20)
-                )
-            })?;
-        }
-        Ok(pair)
-    }
-
-    fn whoami(&self, address: SocketAddr) -> anyhow::Result<Value> {
-        self.whoami_at(address, "/whoami")
-    }
-
-    fn whoami_at(&self, address: SocketAddr, path: &str) -> anyhow::Result<Value> {
-        let (status, body) = self
-            .client
-            .pod
-            .enter(|| request(address, "GET", path, ""))?;
-        ensure!(status == 200, "{status}: {body}");
-        Ok(serde_json::from_str(&body)?)
-    }
-}
-
 fn a_call_is_private(protocol: Option<&str>) -> anyhow::Result<()> {
     const SECRET: &[u8] = b"attack-at-dawn";
-    let pair = Pair::start(protocol, &manifest::Annotations::new())?;
+    let pair = Pair::start(protocol, |pod| apps::http::start(pod, PORT, "server"))?;
+    pair.wait_for_http()?;
     for address in pair.service.addresses() {
         let capture = Capture::start(pair.mesh.network().node())?;
-        let answer = pair.whoami_at(address, "/whoami/attack-at-dawn")?;
+        let answer = pair.get(address, "/whoami/attack-at-dawn")?;
         let packets = capture.stop();
         ensure!(answer["name"] == "server", "{answer}");
         let caller = answer["headers"]["x-forwarded-client-cert"].to_string();
@@ -121,7 +62,7 @@ fn a_call_is_private(protocol: Option<&str>) -> anyhow::Result<()> {
     // The calls above may reuse connections; one that is new shows its handshake.
     let capture = Capture::start(pair.mesh.network().node())?;
     let fresh = pair.mesh.workload("fresh")?;
-    let [address, _] = pair.service.addresses();
+    let address = pair.address();
     let ask = || fresh.pod.enter(|| request(address, "GET", "/whoami", ""));
     until("a fresh workload is answered", PATIENCE, || {
         ask().is_ok_and(|(status, _)| status == 200)
@@ -152,9 +93,9 @@ fn between(packet: &[u8], one: &Workload, other: &Workload) -> bool {
 fn plaintext_depends_on_the_mode() -> anyhow::Result<()> {
     let mesh = Mesh::start()?;
     let server = mesh.workload("server")?;
-    let _app = apps::http::start(&server.pod, 8080, "server")?;
+    let _app = apps::http::start(&server.pod, PORT, "server")?;
     let service = mesh.service("echo").protocol("http");
-    let address = SocketAddr::new(server.pod.ipv4().into(), 8080);
+    let address = SocketAddr::new(server.pod.ipv4().into(), PORT);
     mesh.apply("echo", &service.endpoints([address]).objects())?;
     let outside = mesh.network().pod("outside")?;
     let ask = || outside.enter(|| request(address, "GET", "/whoami", ""));
@@ -195,8 +136,9 @@ fn plaintext_depends_on_the_mode() -> anyhow::Result<()> {
 
 fn a_forged_identity_is_stripped() -> anyhow::Result<()> {
     use std::io::{Read, Write};
-    let pair = Pair::start(Some("http"), &manifest::Annotations::new())?;
-    let [address, _] = pair.service.addresses();
+    let pair = Pair::start(Some("http"), |pod| apps::http::start(pod, PORT, "server"))?;
+    pair.wait_for_http()?;
+    let address = pair.address();
     let answer = pair.client.pod.enter(|| -> anyhow::Result<String> {
         let mut stream = std::net::TcpStream::connect(address)?;
         stream.set_read_timeout(Some(PATIENCE))?;

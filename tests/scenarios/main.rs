@@ -2,7 +2,9 @@
 
 mod identity;
 mod interop;
+mod pair;
 mod peers;
+mod protocols;
 
 use std::process::ExitCode;
 use weft_tests::Suite;
@@ -10,5 +12,6 @@ use weft_tests::Suite;
 fn main() -> ExitCode {
     let suite = peers::add(Suite::new());
     let suite = interop::add(suite);
-    identity::add(suite).run()
+    let suite = identity::add(suite);
+    protocols::add(suite).run()
 }

@@ -9,6 +9,7 @@ pub mod apps;
 pub mod binaries;
 pub mod capture;
 pub mod manifest;
+pub mod memory;
 pub mod mesh;
 pub mod need;
 pub mod peers;

@@ -6,6 +6,7 @@
 pub mod grpc;
 pub mod http;
 pub mod tcp;
+pub mod websocket;
 
 use anyhow::Context;
 use std::net::{Ipv6Addr, SocketAddr};

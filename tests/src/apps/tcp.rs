@@ -40,3 +40,24 @@ pub fn greeter(pod: &Pod, port: u16, greeting: &'static str) -> anyhow::Result<A
         }
     })
 }
+
+/// Reads the head of a request and answers it with fixed bytes, then waits for the caller to close: for answers
+/// that a well-behaved HTTP library would not write.
+pub fn scripted(pod: &Pod, port: u16, answer: &'static [u8]) -> anyhow::Result<App> {
+    App::start(pod, port, move |listener| async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                while !request.ends_with(b"\r\n\r\n") {
+                    match stream.read_buf(&mut request).await {
+                        Ok(1..) => {}
+                        Ok(0) | Err(_) => return,
+                    }
+                }
+                if stream.write_all(answer).await.is_ok() {
+                    let _ = stream.read_buf(&mut request).await;
+                }
+            });
+        }
+    })
+}
