@@ -2,6 +2,7 @@
 
 mod identity;
 mod interop;
+mod lifecycle;
 mod pair;
 mod peers;
 mod protocols;
@@ -13,5 +14,6 @@ fn main() -> ExitCode {
     let suite = peers::add(Suite::new());
     let suite = interop::add(suite);
     let suite = identity::add(suite);
-    protocols::add(suite).run()
+    let suite = protocols::add(suite);
+    lifecycle::add(suite).run()
 }

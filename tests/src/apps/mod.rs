@@ -5,6 +5,7 @@
 
 pub mod grpc;
 pub mod http;
+pub mod load;
 pub mod tcp;
 pub mod websocket;
 
