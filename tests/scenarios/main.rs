@@ -6,6 +6,7 @@ mod lifecycle;
 mod pair;
 mod peers;
 mod protocols;
+mod scale;
 
 use std::process::ExitCode;
 use weft_tests::Suite;
@@ -15,5 +16,6 @@ fn main() -> ExitCode {
     let suite = interop::add(suite);
     let suite = identity::add(suite);
     let suite = protocols::add(suite);
-    lifecycle::add(suite).run()
+    let suite = lifecycle::add(suite);
+    scale::add(suite).run()
 }

@@ -133,3 +133,47 @@ impl Service {
         std::iter::once(service).chain(slices).collect()
     }
 }
+
+/// One of many services that fill a world: a service with one port and a slice with two endpoints that nobody serves.
+pub fn other_service(number: usize) -> Vec<Value> {
+    let name = format!("other-{number}");
+    let address = other_service_address(number);
+    let [high, low] = u16::try_from(number)
+        .expect("there are fewer other services than addresses")
+        .to_be_bytes();
+    let endpoints = [1, 2].map(|pod| {
+        json!({ "addresses": [Ipv4Addr::new(10, 100 + pod, high, low)], "conditions": { "ready": false } })
+    });
+    vec![
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "name": name, "namespace": NAMESPACE },
+            "spec": {
+                "clusterIP": address.ip(),
+                "clusterIPs": [address.ip()],
+                "ports": [{ "name": "http", "port": address.port(), "protocol": "TCP" }],
+            },
+        }),
+        json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": format!("{name}-slice"),
+                "namespace": NAMESPACE,
+                "labels": { "kubernetes.io/service-name": name },
+            },
+            "addressType": "IPv4",
+            "ports": [{ "name": "http", "port": 8080, "protocol": "TCP" }],
+            "endpoints": endpoints,
+        }),
+    ]
+}
+
+/// The address of one of many services.
+pub fn other_service_address(number: usize) -> SocketAddr {
+    let [high, low] = u16::try_from(number)
+        .expect("there are fewer other services than addresses")
+        .to_be_bytes();
+    SocketAddr::from((Ipv4Addr::new(10, 97, high, low), 80))
+}
