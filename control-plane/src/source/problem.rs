@@ -2,8 +2,8 @@
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric},
-    metrics::{MetricType, gauge::ConstGauge},
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric},
+    metrics::{MetricType, family::Family, gauge::Gauge},
 };
 use std::{
     collections::BTreeMap,
@@ -12,10 +12,24 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+/// How bad a problem is.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, EncodeLabelValue,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Something is not in force as it was written.
+    Error,
+    /// Something was left out that the mesh has no use for.
+    Warning,
+}
+
 /// One thing that is wrong with a file: where, what, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub struct Problem {
-    /// The file, as it was given.
+    /// How bad it is.
+    pub severity: Severity,
+    /// The file, as it was found below the watched directory.
     pub file: PathBuf,
     /// The document of the file, from 1. Absent when it is the file as a whole.
     pub document: Option<usize>,
@@ -74,14 +88,24 @@ impl Problems {
         drop(by_file);
         let old = old.unwrap_or_default();
         for problem in problems.iter().filter(|problem| !old.contains(problem)) {
-            tracing::error!(
-                file = %problem.file.display(),
-                document = problem.document,
-                object = problem.object,
-                field = problem.field,
-                reason = problem.reason,
-                "configuration refused"
-            );
+            match problem.severity {
+                Severity::Error => tracing::error!(
+                    file = %problem.file.display(),
+                    document = problem.document,
+                    object = problem.object,
+                    field = problem.field,
+                    reason = problem.reason,
+                    "configuration refused"
+                ),
+                Severity::Warning => tracing::warn!(
+                    file = %problem.file.display(),
+                    document = problem.document,
+                    object = problem.object,
+                    field = problem.field,
+                    reason = problem.reason,
+                    "configuration ignored"
+                ),
+            }
         }
         for problem in old.iter().filter(|problem| !problems.contains(problem)) {
             tracing::info!(
@@ -102,16 +126,70 @@ impl Problems {
     }
 }
 
-/// Registered with a registry, gives `config_problems`: how many there are now.
+/// Registered with a registry, gives `config_problems` by severity: how many there are now.
 impl Collector for Problems {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let count = i64::try_from(self.count()).unwrap_or(i64::MAX);
+        let problems = self.list();
+        let family = Family::<SeverityLabel, Gauge>::default();
+        for severity in [Severity::Error, Severity::Warning] {
+            let count = problems.iter().filter(|p| p.severity == severity).count();
+            family
+                .get_or_create(&SeverityLabel { severity })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
         let metric = encoder.encode_descriptor(
             "config_problems",
-            "Problems of the configuration as it stands: see the log or the list of problems",
+            "Problems of the configuration as it stands",
             None,
             MetricType::Gauge,
         )?;
-        ConstGauge::new(count).encode(metric)
+        family.encode(metric)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SeverityLabel {
+    severity: Severity,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use prometheus_client::{encoding::text::encode, registry::Registry};
+
+    #[test]
+    fn problems_are_counted_by_severity_until_they_are_solved() {
+        let problems = Problems::new();
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(problems.clone()));
+        let metrics = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            text
+        };
+        let problem = Problem {
+            severity: Severity::Error,
+            file: "a.yaml".into(),
+            document: Some(2),
+            object: Some("Service demo/user".to_owned()),
+            field: Some("spec.ports[0].port".to_owned()),
+            reason: "0 is not a port".to_owned(),
+        };
+        assert_eq!(
+            problem.to_string(),
+            "a.yaml, document 2, Service demo/user, spec.ports[0].port: 0 is not a port"
+        );
+        problems.set(&problem.file, vec![problem.clone()]);
+        assert!(
+            metrics().contains("config_problems{severity=\"Error\"} 1\n"),
+            "{}",
+            metrics()
+        );
+        problems.set(&problem.file, vec![]);
+        assert!(
+            metrics().contains("config_problems{severity=\"Error\"} 0\n"),
+            "{}",
+            metrics()
+        );
     }
 }

@@ -1,8 +1,27 @@
 //! The `files` source: a watched directory of Kubernetes objects as YAML or JSON.
+//!
+//! `directory` says which files to read, `catalog` what that means for the world. What is wrong with a
+//! file is a [`Problem`](super::Problem), and never takes away what was good before.
 
-use super::Problems;
+mod catalog;
+mod directory;
+mod document;
+
+use super::{Problem, Problems, Severity};
 use crate::world::Store;
-use std::{path::PathBuf, sync::Arc};
+use catalog::{Applied, Catalog};
+use directory::{Directory, Found, Hints};
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs, io,
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
 
 /// What the source needs to know.
 #[derive(Debug, Clone)]
@@ -13,24 +32,174 @@ pub struct Settings {
     pub trust_domain: Arc<str>,
 }
 
-/// Reads the directory, tells the store what is in it, marks it synced, then follows every change.
-///
-/// Ends only with an error that no later change of a file could mend: the directory cannot be watched.
-/// Dropping the future stops watching.
-pub async fn run(
-    settings: Settings,
-    store: Arc<Store>,
-    problems: Problems,
-) -> Result<(), WatchError> {
-    let _ = (settings, problems);
-    store.mark_synced();
-    std::future::pending().await
-}
-
 /// Why the directory cannot be watched.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot watch {}: {reason}", directory.display())]
+#[error("cannot watch the configuration directory {}: {reason}", directory.display())]
 pub struct WatchError {
     directory: PathBuf,
     reason: String,
 }
+
+/// A running source. Dropping it stops it.
+#[derive(Debug)]
+pub struct Source {
+    messages: Sender<Message>,
+}
+
+/// How often everything is looked at without an event: some file systems have none.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Starts to watch: tells the store what is in the directory, marks it synced, then follows every change.
+///
+/// Errors when the directory is none, or inotify has no instance left. Whatever happens to the directory
+/// or its files later is a problem in the list, and solved when it is mended.
+pub fn start(
+    settings: Settings,
+    store: Arc<Store>,
+    problems: Problems,
+) -> Result<Source, WatchError> {
+    let error = |reason: String| WatchError {
+        directory: settings.directory.clone(),
+        reason,
+    };
+    let metadata = fs::metadata(&settings.directory)
+        .map_err(|cause| error(format!("{cause}; create it, or name another")))?;
+    if !metadata.is_dir() {
+        return Err(error("it is not a directory; name one".to_owned()));
+    }
+    let (messages, inbox) = mpsc::channel();
+    let events = messages.clone();
+    let watcher = notify::recommended_watcher(move |event| {
+        // The other end is gone only when the source was dropped.
+        let _ = events.send(Message::Event(event));
+    })
+    .map_err(|cause| error(format!("{cause}; raise fs.inotify.max_user_instances")))?;
+    let follower = Follower {
+        catalog: Catalog::new(settings.trust_domain.clone()),
+        directory: Directory::new(settings.directory.clone(), watcher),
+        unreadable: HashSet::new(),
+        troubled: BTreeSet::new(),
+        store,
+        problems,
+    };
+    // A thread of its own: reading ten thousand files would hold up the runtime's.
+    thread::Builder::new()
+        .name("weft-files".to_owned())
+        .spawn(move || follower.run(&inbox))
+        .map_err(|cause| error(format!("cannot start a thread: {cause}")))?;
+    Ok(Source { messages })
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // The thread may have ended by itself only if it panicked; there is nothing to stop then.
+        let _ = self.messages.send(Message::Stop);
+    }
+}
+
+enum Message {
+    Event(notify::Result<notify::Event>),
+    Stop,
+}
+
+struct Follower {
+    catalog: Catalog,
+    directory: Directory,
+    unreadable: HashSet<PathBuf>,
+    troubled: BTreeSet<PathBuf>,
+    store: Arc<Store>,
+    problems: Problems,
+}
+
+impl Follower {
+    fn run(mut self, inbox: &Receiver<Message>) {
+        self.follow(&Hints::everything(), Instant::now());
+        self.store.mark_synced();
+        while let Some((hints, at)) = self.next(inbox) {
+            if !hints.is_empty() {
+                self.follow(&hints, at);
+            }
+        }
+    }
+
+    /// Waits for an event, takes with it what else is there already, and not a moment longer.
+    fn next(&self, inbox: &Receiver<Message>) -> Option<(Hints, Instant)> {
+        let first = match inbox.recv_timeout(LOOK_AGAIN) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => return Some((Hints::everything(), Instant::now())),
+            Err(RecvTimeoutError::Disconnected) => return None,
+        };
+        let at = Instant::now();
+        let mut hints = Hints::default();
+        for message in std::iter::once(first).chain(inbox.try_iter()) {
+            match message {
+                Message::Event(event) => {
+                    self.directory
+                        .interpret(&event, &self.unreadable, &mut hints);
+                }
+                Message::Stop => return None,
+            }
+        }
+        Some((hints, at))
+    }
+
+    fn follow(&mut self, hints: &Hints, at: Instant) {
+        let found = self.directory.look(hints);
+        let mut applied = Applied::default();
+        for path in &found.gone {
+            self.catalog.remove(path, &mut applied);
+            self.unreadable.remove(path);
+        }
+        for path in &found.changed {
+            self.read(path, &mut applied);
+        }
+        // All in one step: a rename must not show a world without the file.
+        self.store.apply(applied.updates, at);
+        for path in &applied.files {
+            self.problems.set(path, self.catalog.problems(path));
+        }
+        self.tell_troubled(found);
+    }
+
+    fn read(&mut self, path: &PathBuf, applied: &mut Applied) {
+        match fs::read(path) {
+            Ok(content) => {
+                self.unreadable.remove(path);
+                self.catalog.set(path, &content, applied);
+            }
+            // It went between the look and the read: its removal is an event of its own.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                self.unreadable.insert(path.clone());
+                self.catalog
+                    .set_unreadable(path, &error.to_string(), applied);
+            }
+        }
+    }
+
+    fn tell_troubled(&mut self, found: Found) {
+        if !found.complete {
+            return;
+        }
+        for path in &self.troubled {
+            if !found.troubled.contains_key(path) {
+                self.problems.set(path, Vec::new());
+            }
+        }
+        self.troubled = found.troubled.keys().cloned().collect();
+        for (path, reason) in found.troubled {
+            let problem = Problem {
+                severity: Severity::Error,
+                file: path.clone(),
+                document: None,
+                object: None,
+                field: None,
+                reason,
+            };
+            self.problems.set(&path, vec![problem]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! Pods, which are workloads.
+
+use super::{
+    Annotations, Invalid, MTLS_MODE, MTLS_MODE_PORTS, Verdict, annotation_field,
+    check_annotation_names, ip, is_tcp, mtls_mode, parse_mode, port, protocol, refused, typed,
+};
+use crate::world::{MtlsMode, Object, ObjectKey, Protocol, Workload};
+use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
+use serde_json::Value;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use weft_xds_proto::spiffe::SpiffeId;
+
+/// The container whose presence says that a pod is of the mesh.
+const PROXY_CONTAINER: &str = "weft-proxy";
+/// The well-known label of a zone, which Kubernetes 1.35 and later copies to pods from their node.
+const ZONE: &str = "topology.kubernetes.io/zone";
+
+pub(super) fn convert(key: ObjectKey, value: Value, trust_domain: &str) -> Verdict {
+    let pod = match typed::<core::Pod>(value) {
+        Ok(pod) => pod,
+        Err(invalid) => return refused(invalid),
+    };
+    let workload = match workload(key, &pod, trust_domain) {
+        Ok(workload) => workload,
+        Err(invalid) => return refused(invalid),
+    };
+    let annotations = pod.metadata.annotations.unwrap_or_default();
+    match modes(&annotations) {
+        Ok((mtls, port_mtls)) => Verdict::Accepted(Object::Workload(Arc::new(Workload {
+            mtls,
+            port_mtls,
+            ..workload
+        }))),
+        Err(invalid) => Verdict::Refused {
+            invalid,
+            instead: Some(Object::Workload(Arc::new(Workload {
+                mtls: Some(MtlsMode::Strict),
+                ..workload
+            }))),
+        },
+    }
+}
+
+/// Everything but its modes.
+fn workload(key: ObjectKey, pod: &core::Pod, trust_domain: &str) -> Result<Workload, Invalid> {
+    let spec = pod.spec.as_ref();
+    let service_account = spec
+        .and_then(|spec| spec.service_account_name.as_deref())
+        .filter(|name| !name.is_empty())
+        .unwrap_or("default");
+    let identity = SpiffeId::new(trust_domain, &key.namespace, service_account)
+        .map_err(|error| Invalid::new("spec.serviceAccountName", error.to_string()))?;
+    let labels = pod.metadata.labels.as_ref();
+    let label = |name: &str| labels?.get(name).map(String::as_str);
+    let containers = containers(spec);
+    Ok(Workload {
+        name: owner(&pod.metadata)
+            .or_else(|| label("app.kubernetes.io/name").map(Arc::from))
+            .or_else(|| label("app").map(Arc::from))
+            .unwrap_or_else(|| key.name.clone()),
+        identity,
+        addresses: addresses(pod.status.as_ref())?,
+        meshed: containers.iter().any(|(_, c)| c.name == PROXY_CONTAINER),
+        ports: ports(&containers)?,
+        mtls: None,
+        port_mtls: BTreeMap::new(),
+        zone: label(ZONE).map(Arc::from),
+        key,
+    })
+}
+
+/// With the field that each stands in.
+fn containers(spec: Option<&core::PodSpec>) -> Vec<(String, &core::Container)> {
+    let Some(spec) = spec else { return Vec::new() };
+    let named = |list: &'static str| move |(i, c)| (format!("spec.{list}[{i}]"), c);
+    let init = spec.init_containers.as_deref().unwrap_or_default();
+    (0..)
+        .zip(&spec.containers)
+        .map(named("containers"))
+        .chain((0..).zip(init).map(named("initContainers")))
+        .collect()
+}
+
+fn ports(containers: &[(String, &core::Container)]) -> Result<BTreeMap<u16, Protocol>, Invalid> {
+    let mut ports = BTreeMap::new();
+    for (path, container) in containers {
+        if container.name == PROXY_CONTAINER {
+            continue;
+        }
+        for (i, item) in container.ports.iter().flatten().enumerate() {
+            let field = |name: &str| format!("{path}.ports[{i}].{name}");
+            let number = port(field("containerPort"), item.container_port)?;
+            if is_tcp(field("protocol"), item.protocol.as_deref())? {
+                let name = item.name.as_deref().unwrap_or_default();
+                ports.insert(number, protocol::declared(None, name));
+            }
+        }
+    }
+    Ok(ports)
+}
+
+/// None for a pod that ended: its addresses may be another's already.
+fn addresses(status: Option<&core::PodStatus>) -> Result<Vec<IpAddr>, Invalid> {
+    let Some(status) = status else {
+        return Ok(Vec::new());
+    };
+    if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+        return Ok(Vec::new());
+    }
+    let listed = status.pod_ips.as_deref().unwrap_or_default();
+    if listed.is_empty() {
+        let single = status.pod_ip.as_deref().filter(|text| !text.is_empty());
+        return single
+            .map(|text| ip("status.podIP", text))
+            .into_iter()
+            .collect();
+    }
+    (0..)
+        .zip(listed)
+        .map(|(i, item): (usize, _)| ip(format!("status.podIPs[{i}].ip"), &item.ip))
+        .collect()
+}
+
+/// The name of what controls the pod. Names that a controller made up for each rollout or run lose what
+/// makes them so, as they become label values.
+fn owner(metadata: &ObjectMeta) -> Option<Arc<str>> {
+    let owner = metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true))?;
+    let name = owner.name.as_str();
+    let name = match owner.kind.as_str() {
+        // `user-5d8f6c7b9` of Deployment `user`.
+        "ReplicaSet" => name.rsplit_once('-').map_or(name, |(stem, _)| stem),
+        // `backup-29012345` of CronJob `backup`: the minute it was due.
+        "Job" => match name.rsplit_once('-') {
+            Some((stem, minute))
+                if minute.len() >= 8 && minute.bytes().all(|c| c.is_ascii_digit()) =>
+            {
+                stem
+            }
+            _ => name,
+        },
+        // Static pods are of their node.
+        "Node" => return None,
+        _ => name,
+    };
+    Some(name.into())
+}
+
+fn modes(
+    annotations: &Annotations,
+) -> Result<(Option<MtlsMode>, BTreeMap<u16, MtlsMode>), Invalid> {
+    check_annotation_names(annotations, &[MTLS_MODE, MTLS_MODE_PORTS])?;
+    let mut ports = BTreeMap::new();
+    let text = annotations.get(MTLS_MODE_PORTS).map(String::as_str);
+    for item in text.unwrap_or_default().split(',').map(str::trim) {
+        if item.is_empty() {
+            continue;
+        }
+        let invalid = |reason: String| Invalid::new(annotation_field(MTLS_MODE_PORTS), reason);
+        let malformed = || invalid(format!("{item:?} is not <port>=<mode>; write 8080=Strict"));
+        let (number, mode) = item.split_once('=').ok_or_else(malformed)?;
+        let number: u16 = number.trim().parse().map_err(|_| malformed())?;
+        if number == 0 {
+            return Err(malformed());
+        }
+        if ports
+            .insert(number, parse_mode(mode).map_err(invalid)?)
+            .is_some()
+        {
+            return Err(invalid(format!("port {number} is listed twice")));
+        }
+    }
+    Ok((mtls_mode(annotations)?, ports))
+}
