@@ -1,5 +1,6 @@
 //! The scenarios of the whole mesh.
 
+mod hostile;
 mod identity;
 mod interop;
 mod lifecycle;
@@ -17,5 +18,6 @@ fn main() -> ExitCode {
     let suite = identity::add(suite);
     let suite = protocols::add(suite);
     let suite = lifecycle::add(suite);
-    scale::add(suite).run()
+    let suite = scale::add(suite);
+    hostile::add(suite).run()
 }
