@@ -10,7 +10,6 @@ mod cpu;
 pub mod deadline;
 mod detection;
 pub mod drain;
-
 mod edges;
 pub mod error;
 mod exchange;
@@ -20,6 +19,7 @@ pub mod net;
 pub mod nft;
 mod opaque;
 mod outbound;
+mod own_addresses;
 pub mod snapshot;
 pub mod telemetry;
 pub mod tls;
