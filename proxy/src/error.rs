@@ -270,4 +270,37 @@ mod tests {
         let words: BTreeSet<_> = RequestError::ALL.map(RequestError::reason).into();
         assert_eq!(words.len(), RequestError::ALL.len());
     }
+
+    #[test]
+    fn the_docs_tell_the_truth_of_every_reason() {
+        let docs = include_str!("../../docs/errors.md");
+        for error in RequestError::ALL {
+            let start = format!("| `{error}` | {} | ", error.status().as_u16());
+            let row = docs.lines().find(|line| line.starts_with(&start));
+            let row = row.unwrap_or_else(|| panic!("docs/errors.md has no row {start}"));
+            let processed = match error.processed() {
+                Processed::Never => "never",
+                Processed::Maybe => "maybe",
+            };
+            let fault = match error.fault() {
+                Fault::Downstream => "caller",
+                Fault::Upstream => "endpoint",
+                Fault::Policy => "policy",
+                Fault::Mesh => "mesh",
+            };
+            let grpc = match error.grpc_status() {
+                1 => "CANCELLED",
+                4 => "DEADLINE_EXCEEDED",
+                8 => "RESOURCE_EXHAUSTED",
+                12 => "UNIMPLEMENTED",
+                13 => "INTERNAL",
+                14 => "UNAVAILABLE",
+                other => panic!("{error} has gRPC status {other}, which this test has no name for"),
+            };
+            assert!(
+                row.contains(&format!("| {grpc} | {processed} | {fault} |")),
+                "{row}"
+            );
+        }
+    }
 }

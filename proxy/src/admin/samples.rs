@@ -211,3 +211,30 @@ fn timestamp(time: SystemTime) -> f64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0.0, |since| since.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn every_sample_stands_in_the_docs() {
+        let (destinations, _feed) = Destinations::new("inbound/demo/a".into(), Duration::ZERO);
+        let mut samples = take(&destinations, &Identity::new(), &StatusRegistry::default());
+        samples.extend(pools(&[ClusterSummary {
+            name: "user".into(),
+            ..ClusterSummary::default()
+        }]));
+        let docs = include_str!("../../../docs/reference/metrics.md");
+        for sample in samples {
+            let row = match sample.kind {
+                Kind::Counter => format!("| `{}_total` | counter |", sample.name),
+                Kind::Gauge => format!("| `{}` | gauge |", sample.name),
+            };
+            assert!(
+                docs.contains(&row),
+                "docs/reference/metrics.md has no row {row}"
+            );
+        }
+    }
+}

@@ -420,5 +420,16 @@ mod tests {
             !page.contains(r#"status="5xx""#),
             "empty series are left out"
         );
+
+        let docs = include_str!("../../../docs/reference/metrics.md");
+        for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let suffix = if kind == "counter" { "_total" } else { "" };
+            let row = format!("| `{name}{suffix}` | {kind} |");
+            assert!(
+                docs.contains(&row),
+                "docs/reference/metrics.md has no row {row}"
+            );
+        }
     }
 }

@@ -23,7 +23,7 @@ pub struct StatusRegistry {
 }
 
 /// A cluster as people read it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ClusterSummary {
     /// The resource name: `user.demo.svc.cluster.local:80`.
     pub name: String,
@@ -44,7 +44,7 @@ pub struct ClusterSummary {
 }
 
 /// How much of a limit is in use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     /// In use now.
     pub used: u32,
