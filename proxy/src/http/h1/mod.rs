@@ -12,14 +12,25 @@
 //! - `wire`: a socket with its two buffers, which are only there while there is something in them.
 //! - `server`, `client`: the two sides.
 
+mod buffers;
 pub mod client;
+mod framing;
+mod head;
 mod incoming;
+mod informational;
+mod outgoing;
 mod refusal;
 pub mod server;
+#[cfg(test)]
+mod testing;
 mod upgrade;
+mod wire;
 
 pub use client::{Connection, Progress, Recycle, SendError};
 pub use incoming::IncomingBody;
 pub use refusal::Refusal;
 pub use server::{Handler, ServeEnd, serve};
 pub use upgrade::Upgrade;
+
+#[cfg(test)]
+mod tests;

@@ -16,15 +16,6 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// The request breaks HTTP: 400.
-    pub(super) const fn bad_request(reason: &'static str) -> Self {
-        Self {
-            status: StatusCode::BAD_REQUEST,
-            error: RequestError::BadRequest,
-            reason,
-        }
-    }
-
     /// A plain answer: the status, the word, and the reason as text.
     pub fn response(&self) -> Response<Body> {
         let mut response = Response::new(Body::full(self.reason));

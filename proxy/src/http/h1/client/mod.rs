@@ -1,9 +1,15 @@
 //! The client's side: one request at a time over a connection that goes back to its pool.
 
-use std::{rc::Rc, time::Instant};
+mod response;
+mod send;
+mod upload;
+
+use std::{fmt, rc::Rc, time::Instant};
 
 use http::{Request, Response};
 
+pub(super) use self::response::ResponseBody;
+use super::{head::HeadLimits, wire::Wire};
 use crate::{
     error::RequestError,
     http::{body::Body, limits::HttpLimits},
@@ -17,9 +23,10 @@ use crate::{
 pub type Recycle = Rc<dyn Fn(Connection)>;
 
 /// An upstream connection with no request on it.
-#[derive(Debug)]
 pub struct Connection {
-    stream: Stream,
+    wire: Wire,
+    head_limits: HeadLimits,
+    continue_timeout: std::time::Duration,
     requests: u64,
     idle_since: Instant,
 }
@@ -51,17 +58,22 @@ pub enum Progress {
 impl Connection {
     /// A connection on which nothing was sent yet. `limits` hold for the heads of its responses.
     pub fn new(stream: Stream, limits: &HttpLimits) -> Self {
-        let _ = limits;
         Self {
-            stream,
+            wire: Wire::new(stream),
+            head_limits: limits.into(),
+            continue_timeout: limits.continue_timeout,
             requests: 0,
             idle_since: Instant::now(),
         }
     }
 
     /// Whether a request may be sent: the endpoint has neither closed nor said anything unasked.
+    ///
+    /// Asks the kernel and does not wait.
     pub fn is_open(&mut self) -> bool {
-        self.stream.idle() == Idle::Quiet
+        self.wire.incoming.is_empty()
+            && !self.wire.ended()
+            && self.wire.stream_mut().idle() == Idle::Quiet
     }
 
     /// Since when no request is on it.
@@ -76,22 +88,43 @@ impl Connection {
 
     /// The stream below, to look at.
     pub fn stream(&self) -> &Stream {
-        &self.stream
+        self.wire.stream()
     }
 
     /// Sends a request and returns when the head of its final response is there.
     ///
-    /// Under construction: fails.
+    /// Dropping the future, or the response's body before its end, closes the connection. Informational
+    /// responses go to the caller whom [`serve`](super::serve) is answering. A body is held back for
+    /// `Expect: 100-continue` until the endpoint agrees, answers, or has been silent for
+    /// [`HttpLimits::continue_timeout`]. When the response comes before the request is sent to its end,
+    /// its body carries the rest of the upload; when it is over before that, the upload is given up.
+    ///
+    /// A response that switches protocols has a [`Body::Upgrade`] with the stream.
     pub async fn send(
         self,
         request: Request<Body>,
         recycle: &Recycle,
     ) -> Result<Response<Body>, SendError> {
-        let _ = recycle;
-        Err(SendError {
-            error: RequestError::Internal,
-            progress: Progress::Unsent,
-            request: Some(request),
-        })
+        send::send(self, request, recycle).await
+    }
+
+    /// Gives the connection to the pool.
+    fn recycle(mut self, recycle: &Recycle) {
+        self.wire.release();
+        self.idle_since = Instant::now();
+        recycle(self);
     }
 }
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("peer", &self.stream().peer_addr().ok())
+            .field("requests", &self.requests)
+            .field("idle_since", &self.idle_since)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,186 @@
+//! The server's side: requests come in one after the other and are answered in order.
+
+mod answer;
+mod close;
+mod exchange;
+mod wait;
+
+use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll};
+
+use http::{Request, Response, Version};
+
+pub(super) use self::exchange::RequestBody;
+use self::{
+    answer::{Answered, Asked},
+    exchange::Exchange,
+    wait::{Next, Wait},
+};
+use super::{
+    IncomingBody, Refusal,
+    framing::decode::{Decoded, Decoder},
+    head::{HeadLimits, parse::RequestHead},
+    informational,
+    wire::Wire,
+};
+use crate::{
+    drain::Drain,
+    error::RequestError,
+    http::{body::Body, limits::HttpLimits},
+    net::stream::Stream,
+};
+
+/// Answers requests.
+pub trait Handler {
+    /// Answers one request. Dropped when the caller resets the connection while it runs.
+    ///
+    /// The request has its version, its target as the caller wrote it, and all its fields. `Host` is that
+    /// of the target where the target has one. `Transfer-Encoding` and `Content-Length` are still there;
+    /// whoever sends the request on frames it by its body. An error is answered by [`Handler::refused`],
+    /// except [`RequestError::DownstreamReset`], which closes the connection without a word.
+    ///
+    /// The response is framed by its body too. `Connection: close` in it closes the connection; the other
+    /// fields of one connection are dropped, unless its body is [`Body::Upgrade`].
+    fn handle(
+        &self,
+        request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Body>, RequestError>>;
+
+    /// The answer to what never became a request, and to a request that [`Handler::handle`] gave up.
+    fn refused(&self, refusal: &Refusal) -> Response<Body> {
+        refusal.response()
+    }
+}
+
+/// How a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServeEnd {
+    /// After a complete response, or between requests: by either side, or by a drain.
+    Closed,
+    /// No request came for the idle timeout.
+    Idle,
+    /// A request was refused, and nothing behind it can be read.
+    Refused(RequestError),
+    /// A message broke off in the middle.
+    Aborted(RequestError),
+    /// It changed its protocol, and that has ended.
+    Upgraded,
+}
+
+/// Serves one connection until it ends.
+///
+/// A draining proxy says `Connection: close` with every response. A connection between requests is not cut
+/// at once, as a request may be on its way: it has [`HttpLimits::drain_grace`] left.
+pub async fn serve<H: Handler>(
+    io: Stream,
+    limits: &HttpLimits,
+    drain: &Drain,
+    handler: &H,
+) -> ServeEnd {
+    let exchange = Exchange::new(Wire::new(io));
+    let mut wait = Wait::new(limits, drain);
+    loop {
+        let head = match poll_fn(|cx| wait.poll_next(&exchange, cx)).await {
+            Next::Request(head) => head,
+            Next::Refuse(refusal) => {
+                let response = handler.refused(&refusal);
+                let asked = Asked::unreadable();
+                let answered = answer::send(response, asked, &exchange, limits, drain).await;
+                if let Answered::Abort(error) = answered {
+                    return ServeEnd::Aborted(error);
+                }
+                close::linger(&exchange).await;
+                return ServeEnd::Refused(refusal.error);
+            }
+            Next::End(end) => return end,
+        };
+        let asked = Asked::new(&head);
+        let request = receive(head, &exchange, limits.into());
+        let response = match respond(&exchange, handler.handle(request)).await {
+            Ok(response) => response,
+            Err(RequestError::DownstreamReset) => {
+                return ServeEnd::Aborted(RequestError::DownstreamReset);
+            }
+            Err(error) => handler.refused(&error.into()),
+        };
+        match answer::send(response, asked, &exchange, limits, drain).await {
+            Answered::Keep => {}
+            Answered::Close => {
+                close::linger(&exchange).await;
+                return ServeEnd::Closed;
+            }
+            Answered::Abort(error) => return ServeEnd::Aborted(error),
+            Answered::Upgrade(upgrade, _observers) => {
+                let Some(wire) = exchange.into_wire() else {
+                    tracing::error!("a request body outlived its request: no stream to upgrade");
+                    return ServeEnd::Aborted(RequestError::Internal);
+                };
+                upgrade.run(wire.into_stream()).await;
+                return ServeEnd::Upgraded;
+            }
+        }
+    }
+}
+
+/// Makes the head a request. A body that has come with it is handed over whole.
+fn receive(head: RequestHead, exchange: &Rc<Exchange>, limits: HeadLimits) -> Request<Body> {
+    let length = head.framing.request_body(&head.method);
+    let body = {
+        let mut state = exchange.state();
+        let state = &mut *state;
+        state.begin(
+            Decoder::new(length, limits),
+            head.expects_continue,
+            head.version == Version::HTTP_11,
+        );
+        match state.decoder {
+            Decoder::Done => Some(Body::Empty),
+            Decoder::Known(bytes) if bytes <= state.wire.incoming.len() as u64 => {
+                match state.decoder.decode(&mut state.wire.incoming) {
+                    Ok(Decoded::Data(data)) => {
+                        state.expects_continue = false;
+                        Some(Body::Full(data))
+                    }
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    };
+    let body = body.unwrap_or_else(|| {
+        let body = RequestBody::current(exchange);
+        Body::H1(IncomingBody::request(body))
+    });
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method;
+    *request.uri_mut() = head.uri;
+    *request.version_mut() = head.version;
+    *request.headers_mut() = head.headers;
+    request
+}
+
+/// Waits for the handler, unless the caller goes away.
+async fn respond(
+    exchange: &Rc<Exchange>,
+    handling: impl Future<Output = Result<Response<Body>, RequestError>>,
+) -> Result<Response<Body>, RequestError> {
+    let mut handling = pin!(handling);
+    poll_fn(|cx| {
+        let polled = informational::scope(exchange.clone(), || handling.as_mut().poll(cx));
+        if polled.is_ready() {
+            return polled;
+        }
+        let mut state = exchange.state();
+        let gone = Poll::Ready(Err(RequestError::DownstreamReset));
+        if let Poll::Ready(Err(_)) = state.wire.poll_flush(cx) {
+            return gone;
+        }
+        match state.poll_gone(cx) {
+            Poll::Ready(_) => gone,
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests;
