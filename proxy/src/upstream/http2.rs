@@ -16,17 +16,26 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     fmt,
     future::{Future, poll_fn},
+    io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
-use tokio::{sync::Notify, task::spawn_local};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::Notify,
+    task::spawn_local,
+};
 
 /// Between sidecars only, and only while streams are open: a gRPC server takes pings more often than every
 /// five minutes for an attack (`too_many_pings`). TCP keepalive watches over the others.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How many streams we may open before we know: a number that no SETTINGS frame can say.
+const UNSETTLED: usize = usize::MAX - 1;
 
 /// The connections of one worker to one endpoint.
 #[derive(Debug, Default)]
@@ -120,7 +129,7 @@ impl Opening {
 /// One HTTP/2 connection. Dropping the last reference sends GOAWAY and closes it.
 pub(super) struct Connection {
     sender: RefCell<SendRequest<Body>>,
-    driver: Rc<RefCell<http2::Connection<TokioIo<Stream>, Body, LocalExecutor>>>,
+    driver: Rc<Driver>,
     streams: Cell<u32>,
     most_streams: u32,
     idle_since: Cell<Instant>,
@@ -131,38 +140,41 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Speaks HTTP/2 with prior knowledge (RFC 9113 section 3.3).
+    /// Speaks HTTP/2 with prior knowledge (RFC 9113 section 3.3), until the endpoint's SETTINGS are there.
+    ///
+    /// A request sent before would be refused by an endpoint that allows fewer streams than we assumed, and
+    /// lost to an endpoint that does not speak HTTP/2 at all.
     pub(super) async fn handshake(
         stream: Stream,
         limits: &HttpLimits,
         counters: Arc<EndpointCounters>,
         freed: Rc<Notify>,
         permit: Permit,
-    ) -> hyper::Result<Self> {
+    ) -> Result<Self, String> {
         let mut builder = http2::Builder::new(LocalExecutor);
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(limits.stream_window)
             .initial_connection_window_size(limits.connection_window)
+            .initial_max_send_streams(UNSETTLED)
             .max_header_list_size(limits.header_bytes.try_into().unwrap_or(u32::MAX));
         if stream.is_tls() {
             builder
                 .keep_alive_interval(PING_INTERVAL)
                 .keep_alive_timeout(PING_TIMEOUT);
         }
-        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
-        // Shared with the task that drives it, because only the connection knows how many streams the
-        // peer's SETTINGS allow at the moment.
-        let driver = Rc::new(RefCell::new(driver));
-        spawn_local({
-            let driver = driver.clone();
-            async move {
-                let closed = poll_fn(|cx| Pin::new(&mut *driver.borrow_mut()).poll(cx)).await;
-                if let Err(error) = closed {
-                    tracing::debug!(%error, "upstream HTTP/2 connection broke");
-                }
-            }
+        let driver = Rc::<Driver>::default();
+        let io = TokioIo::new(Heard {
+            stream,
+            by: driver.clone(),
         });
+        let (sender, connection) = builder
+            .handshake(io)
+            .await
+            .map_err(|error| error.to_string())?;
+        driver.connection.replace(Some(connection));
+        spawn_local(driver.clone().run());
+        driver.settled().await?;
         counters.http2_idle.increment();
         Ok(Self {
             sender: RefCell::new(sender),
@@ -183,7 +195,10 @@ impl Connection {
     fn has_room(&self) -> bool {
         let streams = self.streams.get();
         streams < self.most_streams
-            && (streams as usize) < self.driver.borrow().current_max_send_streams()
+            && self
+                .driver
+                .most_streams()
+                .is_some_and(|most| (streams as usize) < most)
     }
 
     fn is_idle_since(&self, before: Instant) -> bool {
@@ -270,9 +285,11 @@ pub(super) enum NoResponse {
 impl NoResponse {
     fn failed(error: &hyper::Error) -> Self {
         let cause = std::error::Error::source(error);
-        let detail = cause.map_or_else(|| error.to_string(), ToString::to_string);
         let h2 = cause.and_then(|cause| cause.downcast_ref::<h2::Error>());
-        Self::Failed(h2.map_or(RequestError::UpstreamReset, reason), detail)
+        Self::Failed(
+            h2.map_or(RequestError::UpstreamReset, reason),
+            describe(error),
+        )
     }
 }
 
@@ -295,6 +312,111 @@ fn reason(error: &h2::Error) -> RequestError {
         return RequestError::DownstreamReset;
     }
     RequestError::UpstreamReset
+}
+
+/// Drives a connection in a task. It is shared with whoever asks how many streams the endpoint's SETTINGS
+/// allow at the moment: only hyper's connection knows.
+#[derive(Default)]
+struct Driver {
+    /// Dropped when it is done: requests that hyper has in its queue come back by that.
+    connection: RefCell<Option<http2::Connection<TokioIo<Heard>, Body, LocalExecutor>>>,
+    /// Why it is done.
+    end: OnceCell<String>,
+    /// The endpoint said something, or the connection is done.
+    heard: Notify,
+}
+
+impl Driver {
+    async fn run(self: Rc<Self>) {
+        let end = poll_fn(|cx| match self.connection.borrow_mut().as_mut() {
+            Some(connection) => Pin::new(connection).poll(cx),
+            None => Poll::Ready(Ok(())),
+        })
+        .await;
+        self.connection.take();
+        let end = end.map_or_else(|error| describe(&error), |()| "closed".to_owned());
+        tracing::debug!(end, "upstream HTTP/2 connection ended");
+        self.end.set(end).expect("a connection is driven once");
+        self.heard.notify_waiters();
+    }
+
+    /// Waits for the first SETTINGS.
+    async fn settled(&self) -> Result<(), String> {
+        loop {
+            let heard = self.heard.notified();
+            if let Some(end) = self.end.get() {
+                return Err(end.clone());
+            }
+            if self.most_streams() != Some(UNSETTLED) {
+                return Ok(());
+            }
+            heard.await;
+        }
+    }
+
+    /// How many streams the endpoint allows now.
+    fn most_streams(&self) -> Option<usize> {
+        let connection = self.connection.borrow();
+        connection
+            .as_ref()
+            .map(http2::Connection::current_max_send_streams)
+    }
+}
+
+/// A stream that says when something was read from it.
+struct Heard {
+    stream: Stream,
+    by: Rc<Driver>,
+}
+
+impl AsyncRead for Heard {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if read.is_ready() {
+            // What was read is understood before whoever is woken runs: all are tasks of one thread.
+            self.by.heard.notify_waiters();
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Heard {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// hyper's own words ("http2 error") say less than their cause.
+fn describe(error: &hyper::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// Runs hyper's tasks on the worker.

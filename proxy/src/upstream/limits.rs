@@ -104,6 +104,10 @@ impl ClusterLimits {
 /// One worker's hold on the limits of a cluster: permits count references to it without touching what the
 /// workers share.
 #[derive(Debug, Clone)]
+#[expect(
+    clippy::redundant_allocation,
+    reason = "every permit clones it: the count of the Rc is the worker's own, that of the Arc is not"
+)]
 pub(super) struct WorkerLimits {
     shared: Rc<Arc<ClusterLimits>>,
 }

@@ -46,3 +46,6 @@ use std::time::Instant;
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
+
+#[cfg(test)]
+mod tests;

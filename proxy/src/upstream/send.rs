@@ -23,7 +23,10 @@ use http::{Request, Response, Version};
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{cell::RefCell, rc::Rc};
-use tokio::task::spawn_local;
+use tokio::{
+    task::spawn_local,
+    time::{Instant, timeout_at},
+};
 
 /// How often a request that provably was not sent looks for another connection. An endpoint that closes
 /// every connection it accepts must not keep us busy for ever.
@@ -287,20 +290,33 @@ impl LiveCluster {
     }
 
     async fn open_http2(self: Rc<Self>, endpoint: Rc<LiveEndpoint>, permit: Permit) {
+        let deadline = Instant::now() + self.connect_timeout();
         let opened = match self.open(&endpoint, Alpn::Http2).await {
             Err(error) => Err(error),
-            Ok(stream) => http2::Connection::handshake(
-                stream,
-                &self.shared.http,
-                endpoint.counters.clone(),
-                self.queue.stream_freed.clone(),
-                permit,
-            )
-            .await
-            .map_err(|error| {
-                let detail = format!("{} took no HTTP/2 preface: {error}", endpoint.address());
-                ConnectError::new(RequestError::UpstreamConnectFailed, detail)
-            }),
+            Ok(stream) => {
+                let attempt = self.attempt(&endpoint);
+                let handshake = http2::Connection::handshake(
+                    stream,
+                    &self.shared.http,
+                    endpoint.counters.clone(),
+                    self.queue.stream_freed.clone(),
+                    permit,
+                );
+                let handshake = match timeout_at(deadline, handshake).await {
+                    Ok(Ok(connection)) => Ok(connection),
+                    Ok(Err(cause)) => Err((RequestError::UpstreamConnectFailed, cause)),
+                    Err(_) => Err((RequestError::UpstreamConnectTimeout, "no answer".into())),
+                };
+                let handshake = handshake.map_err(|(error, cause)| {
+                    let detail = format!("HTTP/2 with {}: {cause}", endpoint.address());
+                    ConnectError::new(error, detail)
+                });
+                match &handshake {
+                    Ok(_) => attempt.excused(),
+                    Err(error) => attempt.failed(error),
+                }
+                handshake
+            }
         };
         endpoint.http2.opened(opened);
     }

@@ -96,7 +96,7 @@ fn cheaper_of_two<E, C: PartialOrd>(
 /// Two different indices below `len`, which is at least 2. Every ordered pair is equally likely.
 fn two_of(len: usize, random: u64) -> (usize, usize) {
     // Multiply-shift (Lemire, "Fast Random Integer Generation in an Interval"): the bias is len / 2^32.
-    let below = |bits: u64, bound: usize| ((bits & 0xffff_ffff) * bound as u64 >> 32) as usize;
+    let below = |bits: u64, bound: usize| (((bits & 0xffff_ffff) * bound as u64) >> 32) as usize;
     let first = below(random, len);
     let second = below(random >> 32, len - 1);
     (first, if second >= first { second + 1 } else { second })

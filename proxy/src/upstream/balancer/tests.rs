@@ -113,7 +113,8 @@ proptest! {
     fn an_average_stays_between_what_it_saw(rtts in prop::collection::vec(0_u64..5_000, 1..50)) {
         let start = Instant::now();
         let mut latency = Latency::assumed(RTT, start);
-        let most = rtts.iter().copied().max().unwrap().max(30) as f64 / 1e3;
+        let most = rtts.iter().copied().max().unwrap().max(30);
+        let most = Duration::from_millis(most).as_secs_f64();
         for (second, rtt) in (0..).zip(rtts) {
             let now = start + Duration::from_secs(second);
             let rtt = Duration::from_millis(rtt);

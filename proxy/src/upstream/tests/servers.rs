@@ -1,0 +1,177 @@
+//! Servers that do what a test tells them to.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::TokioIo;
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    net::{Ipv4Addr, SocketAddr},
+    rc::Rc,
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Notify, Semaphore},
+    task::spawn_local,
+    time::timeout,
+};
+
+/// What a server counts and waits for.
+pub(super) struct Observed {
+    /// Connections accepted.
+    pub(super) accepted: Cell<usize>,
+    /// Connections that are open.
+    pub(super) open: Cell<usize>,
+    /// Requests to `/wait` that wait.
+    pub(super) waiting: Cell<usize>,
+    /// Requests received.
+    pub(super) requests: Cell<usize>,
+    changed: Notify,
+    go: Semaphore,
+    go_away: Notify,
+    break_off: Notify,
+}
+
+impl Observed {
+    fn new() -> Rc<Self> {
+        Rc::new(Self {
+            accepted: Cell::new(0),
+            open: Cell::new(0),
+            waiting: Cell::new(0),
+            requests: Cell::new(0),
+            changed: Notify::new(),
+            go: Semaphore::new(0),
+            go_away: Notify::new(),
+            break_off: Notify::new(),
+        })
+    }
+
+    /// Waits until the server has seen what the test needs to go on.
+    pub(super) async fn until(&self, condition: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !condition(self) {
+                self.changed.notified().await;
+            }
+        };
+        timeout(Duration::from_secs(10), wait)
+            .await
+            .expect("the server comes to see it");
+    }
+
+    /// Lets so many requests to `/wait` go on.
+    pub(super) fn go(&self, requests: usize) {
+        self.go.add_permits(requests);
+    }
+
+    /// Tells every connection to go away when its streams are done.
+    pub(super) fn go_away(&self) {
+        self.go_away.notify_waiters();
+    }
+
+    /// Closes every HTTP/2 connection at once.
+    pub(super) fn break_off(&self) {
+        self.break_off.notify_waiters();
+    }
+
+    async fn wait(self: &Rc<Self>) {
+        let _waiting = Counted::one(self, |observed| &observed.waiting);
+        self.go.acquire().await.unwrap().forget();
+    }
+
+    fn count(&self, counter: &Cell<usize>, change: isize) {
+        counter.set(counter.get().checked_add_signed(change).unwrap());
+        self.changed.notify_waiters();
+    }
+}
+
+/// One more, until dropped.
+struct Counted {
+    observed: Rc<Observed>,
+    counter: fn(&Observed) -> &Cell<usize>,
+}
+
+impl Counted {
+    fn one(observed: &Rc<Observed>, counter: fn(&Observed) -> &Cell<usize>) -> Self {
+        observed.count(counter(observed), 1);
+        Self {
+            observed: observed.clone(),
+            counter,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.observed.count((self.counter)(&self.observed), -1);
+    }
+}
+
+/// Accepts connections, numbered from 1, and handles each in a task.
+pub(super) async fn serve<F: Future<Output = ()> + 'static>(
+    handle: impl Fn(TcpStream, usize, Rc<Observed>) -> F + 'static,
+) -> (SocketAddr, Rc<Observed>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let observed = Observed::new();
+    spawn_local({
+        let observed = observed.clone();
+        async move {
+            while let Ok((tcp, _)) = listener.accept().await {
+                observed.count(&observed.accepted, 1);
+                let open = Counted::one(&observed, |observed| &observed.open);
+                let handled = handle(tcp, observed.accepted.get(), observed.clone());
+                spawn_local(async move {
+                    handled.await;
+                    drop(open);
+                });
+            }
+        }
+    });
+    (address, observed)
+}
+
+/// Answers every HTTP/2 request with the number of its connection; `/wait` when it is told to.
+pub(super) async fn http2(most_streams: u32) -> (SocketAddr, Rc<Observed>) {
+    serve(move |tcp, number, observed| async move {
+        let service = service_fn({
+            let observed = observed.clone();
+            move |request: Request<Incoming>| {
+                let observed = observed.clone();
+                async move {
+                    observed.count(&observed.requests, 1);
+                    if request.uri().path() == "/wait" {
+                        observed.wait().await;
+                    }
+                    let response = Response::builder()
+                        .header("x-connection", number)
+                        .body(Full::new(Bytes::from_static(b"hello")));
+                    Ok::<_, Infallible>(response.unwrap())
+                }
+            }
+        });
+        let connection = http2::Builder::new(LocalExecutor)
+            .max_concurrent_streams(most_streams)
+            .serve_connection(TokioIo::new(tcp), service);
+        tokio::pin!(connection);
+        // Clients of these tests break off on purpose: how a connection ends is no failure.
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = observed.break_off.notified() => return,
+            () = observed.go_away.notified() => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    })
+    .await
+}
+
+#[derive(Clone, Copy)]
+struct LocalExecutor;
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, task: F) {
+        spawn_local(task);
+    }
+}
