@@ -141,6 +141,10 @@ impl LiveCluster {
         mut request: Request<Body>,
     ) -> Result<Sent, Box<Failed>> {
         make_http1(&mut request, self.name());
+        if request.body().is_end_stream() {
+            // Nothing to send, in a form that can be sent twice.
+            *request.body_mut() = Body::Empty;
+        }
         let mut replayed = false;
         let mut unsent = 0;
         loop {

@@ -1,6 +1,7 @@
 //! Upstreams against real servers on loopback.
 
 mod connections;
+mod http1;
 mod http2;
 mod limits;
 mod reconcile;

@@ -8,11 +8,13 @@ use hyper_util::rt::TokioIo;
 use std::{
     cell::Cell,
     convert::Infallible,
+    io,
     net::{Ipv4Addr, SocketAddr},
     rc::Rc,
     time::Duration,
 };
 use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{Notify, Semaphore},
     task::spawn_local,
@@ -165,6 +167,56 @@ pub(super) async fn http2(most_streams: u32) -> (SocketAddr, Rc<Observed>) {
         let _ = connection.await;
     })
     .await
+}
+
+/// Answers HTTP/1.1 requests without body with the number of its connection.
+///
+/// `/wait` when it is told to; `/slow` with a body that comes when it is told to; `/last` and closes without having said so; `/close` not at all, and closes
+/// when it is not the first on its connection.
+pub(super) async fn http1() -> (SocketAddr, Rc<Observed>) {
+    serve(|mut tcp, number, observed| async move {
+        let mut requests = 0;
+        while let Ok(Some(path)) = read_head(&mut tcp).await {
+            requests += 1;
+            observed.count(&observed.requests, 1);
+            if path == "/close" && requests > 1 {
+                return;
+            }
+            if path == "/wait" {
+                observed.wait().await;
+            }
+            let head =
+                format!("HTTP/1.1 200 OK\r\nx-connection: {number}\r\ncontent-length: 5\r\n\r\n");
+            let sent = if path == "/slow" {
+                let sent = tcp.write_all(head.as_bytes()).await;
+                observed.wait().await;
+                sent.and(tcp.write_all(b"hello").await)
+            } else {
+                tcp.write_all((head + "hello").as_bytes()).await
+            };
+            if sent.is_err() {
+                return;
+            }
+            if path == "/last" {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+/// Reads up to the empty line; `None` when the client has closed.
+async fn read_head(tcp: &mut TcpStream) -> io::Result<Option<String>> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match tcp.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) if head.is_empty() => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    let head = String::from_utf8(head).map_err(io::Error::other)?;
+    Ok(head.split(' ').nth(1).map(str::to_owned))
 }
 
 #[derive(Clone, Copy)]
