@@ -8,3 +8,6 @@ pub mod api;
 pub mod source;
 pub mod translate;
 pub mod world;
+
+#[cfg(test)]
+mod fixture;

@@ -4,7 +4,7 @@
 //! [`Store`](crate::world::Store) as updates, marks it synced once it has told what was there at its
 //! start, and keeps the list of [`Problems`] that someone has to act on. `files` is the only one so far.
 
-mod convert;
+pub(crate) mod convert;
 pub mod files;
 mod problem;
 

@@ -153,3 +153,6 @@ enum Kind {
 
 /// Part of every version: to be raised when the same plan comes to be rendered differently.
 const RENDER_REVISION: u32 = 1;
+
+#[cfg(test)]
+mod tests;

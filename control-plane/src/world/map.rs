@@ -18,12 +18,13 @@ use xxhash_rust::xxh3::Xxh3Default;
 const SHARDS: usize = 1024;
 
 type Hasher = BuildHasherDefault<Xxh3Default>;
-type Shard<K, V> = HashMap<K, V, Hasher>;
+/// Absent until something is in it.
+type Shard<K, V> = Option<Arc<HashMap<K, V, Hasher>>>;
 
 /// A map in [`SHARDS`] shared parts. Iteration has no useful order: sort what leaves the process.
 #[derive(Clone)]
 pub(crate) struct SharedMap<K, V> {
-    shards: Arc<Vec<Option<Arc<Shard<K, V>>>>>,
+    shards: Arc<Vec<Shard<K, V>>>,
     len: usize,
 }
 
