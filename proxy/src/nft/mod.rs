@@ -19,3 +19,6 @@ mod verify;
 mod wire;
 
 pub use error::InitError;
+
+#[cfg(test)]
+mod tests;

@@ -85,8 +85,7 @@ impl Nftables {
     fn carry_out(&mut self, batch: &Batch) -> Result<(), InitError> {
         self.send(&batch.bytes)?;
         loop {
-            let buffer = self.receive()?;
-            let mut datagram = &buffer[..];
+            let mut datagram = self.receive()?;
             while !datagram.is_empty() {
                 let (header, body) = next_message(&mut datagram)?;
                 if i32::from(header.kind) != libc::NLMSG_ERROR {
@@ -129,8 +128,7 @@ impl Nftables {
         let mut listed = Vec::new();
         let mut interrupted = false;
         loop {
-            let buffer = self.receive()?;
-            let mut datagram = &buffer[..];
+            let mut datagram = self.receive()?;
             while !datagram.is_empty() {
                 let (header, body) = next_message(&mut datagram)?;
                 interrupted |= header.flags & NLM_F_DUMP_INTR != 0;

@@ -356,6 +356,25 @@ impl Default for Interception {
     }
 }
 
+/// Every kind of rule at once.
+#[cfg(test)]
+pub(super) fn everything() -> Interception {
+    let ports = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    Interception {
+        proxy_uid: 1500,
+        proxy_gid: Some(1501),
+        outbound_port: NonZeroU16::new(25001).unwrap(),
+        inbound_port: NonZeroU16::new(25006).unwrap(),
+        skip_outbound_ports: ports(&["3306", "8000-8999"]),
+        skip_outbound_subnets: ["10.96.0.1/9", "192.0.2.1/32", "fd00::1/8"]
+            .map(|subnet| subnet.parse().unwrap())
+            .to_vec(),
+        skip_inbound_ports: ports(&["22"]),
+        include_inbound_ports: ports(&["80", "9000-9002"]),
+        ipv6: false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -451,24 +470,5 @@ table inet weft {
             "1-65535".parse::<PortRange>().unwrap().to_string(),
             "1-65535"
         );
-    }
-}
-
-/// Every kind of rule at once.
-#[cfg(test)]
-pub(super) fn everything() -> Interception {
-    let ports = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-    Interception {
-        proxy_uid: 1500,
-        proxy_gid: Some(1501),
-        outbound_port: NonZeroU16::new(25001).unwrap(),
-        inbound_port: NonZeroU16::new(25006).unwrap(),
-        skip_outbound_ports: ports(&["3306", "8000-8999"]),
-        skip_outbound_subnets: ["10.96.0.1/9", "192.0.2.1/32", "fd00::1/8"]
-            .map(|subnet| subnet.parse().unwrap())
-            .to_vec(),
-        skip_inbound_ports: ports(&["22"]),
-        include_inbound_ports: ports(&["80", "9000-9002"]),
-        ipv6: false,
     }
 }
