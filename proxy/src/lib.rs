@@ -26,3 +26,6 @@ pub mod tls;
 pub mod upstream;
 mod worker;
 pub mod xds;
+
+#[cfg(test)]
+mod tests;

@@ -122,7 +122,11 @@ impl Worker {
         })
     }
 
-    async fn serve(self: Rc<Self>, index: usize, listeners: Listeners) -> io::Result<()> {
+    pub(crate) async fn serve(
+        self: Rc<Self>,
+        index: usize,
+        listeners: Listeners,
+    ) -> io::Result<()> {
         spawn_local(self.upstreams.clone().run());
         let deadlines = self.deadlines.clone();
         spawn_local(async move { deadlines.sweep().await });

@@ -17,7 +17,11 @@ use http::{Request, Response};
 use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{cell::Cell, pin::pin, rc::Rc, time::Duration};
-use tokio::{task::spawn_local, time::Instant};
+use tokio::{
+    sync::Notify,
+    task::spawn_local,
+    time::{Instant, timeout},
+};
 
 /// A peer that answers no ping for this long is gone.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
@@ -65,7 +69,7 @@ pub async fn serve<H: Handler + 'static>(
     let mut end = ServeEnd::Closed;
     tokio::select! {
         ended = connection.as_mut() => return closed(ended),
-        () = drain.signaled() => {}
+        () = told_to_go(drain, &streams, limits.drain_grace) => {}
         () = streams.idle.passed() => end = ServeEnd::Idle,
     }
     // GOAWAY: streams under way finish, none begins.
@@ -73,6 +77,16 @@ pub async fn serve<H: Handler + 'static>(
     match connection.await {
         Ok(()) => end,
         ended @ Err(_) => closed(ended),
+    }
+}
+
+/// Returns when a drain has begun. A connection that is only just being made gets to send its first request:
+/// its caller did not know, and a GOAWAY before that would leave it with nothing but to come back.
+async fn told_to_go(drain: &Drain, streams: &Streams, grace: Duration) {
+    drain.signaled().await;
+    if !streams.used.get() {
+        // Whether a request came or not, it is time to go.
+        let _ = timeout(grace, streams.first.notified()).await;
     }
 }
 
@@ -104,6 +118,8 @@ fn closed(ended: Result<(), hyper::Error>) -> ServeEnd {
 /// The requests that a connection waits for, and since when it waits for none.
 struct Streams {
     open: Cell<usize>,
+    used: Cell<bool>,
+    first: Notify,
     idle: Deadline,
     idle_timeout: Duration,
 }
@@ -115,6 +131,8 @@ impl Streams {
         idle.set(Some(Instant::now() + idle_timeout));
         Self {
             open: Cell::new(0),
+            used: Cell::new(false),
+            first: Notify::new(),
             idle,
             idle_timeout,
         }
@@ -122,6 +140,9 @@ impl Streams {
 
     fn open(self: &Rc<Self>) -> OpenStream {
         self.open.set(self.open.get() + 1);
+        if !self.used.replace(true) {
+            self.first.notify_one();
+        }
         self.idle.set(None);
         OpenStream(self.clone())
     }

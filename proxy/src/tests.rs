@@ -1,0 +1,5 @@
+//! Two proxies and an application in one process: the data path as a whole, without a control plane.
+
+mod http;
+mod opaque;
+mod world;

@@ -1,0 +1,229 @@
+//! What the scenarios are made of: proxies whose configuration the test holds in its own hands.
+
+use crate::{
+    admin::Health,
+    cli,
+    config::Config,
+    drain::Drain,
+    http::limits::HttpLimits,
+    net::listen,
+    snapshot::{
+        Cluster, Destination, Endpoint, Inbound, InboundPort, Limits, LoadBalancer, MtlsMode,
+        Protocol, Route, RouteTable, WorkloadName,
+        cluster::UpstreamHttp,
+        route::{Domain, PathMatch, VirtualHost},
+    },
+    telemetry::{self, AccessLog, EdgeKey, Mode as AccessLogMode, edge::MergedEdge},
+    tls::{Identity, testing::TestCa},
+    upstream::{LimitRegistry, StatusRegistry},
+    worker::{Listeners, Shared, Worker},
+    xds::{Destinations, destinations::Feed},
+};
+use std::{
+    net::SocketAddr,
+    num::NonZeroUsize,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::task::spawn_local;
+
+/// The identity of the workload that calls.
+pub(super) const ORDER: &str = "spiffe://cluster.local/ns/demo/sa/order";
+/// The identity of the workload that is called.
+pub(super) const USER: &str = "spiffe://cluster.local/ns/demo/sa/user";
+
+/// A proxy with one worker, on the thread of the test.
+pub(super) struct Proxy {
+    /// Where it takes outbound connections.
+    pub(super) outbound: SocketAddr,
+    /// Where it takes inbound connections.
+    pub(super) inbound: SocketAddr,
+    pub(super) feed: Feed,
+    pub(super) drain: Drain,
+    registry: telemetry::Registry,
+}
+
+/// Starts a proxy for the workload of an identity.
+pub(super) fn proxy(ca: &TestCa, identity: &str, flags: &[&str]) -> Proxy {
+    let defaults = ["--namespace", "demo", "--pod", "pod-0", "--workers", "1"];
+    let listen = [
+        "--outbound-listen",
+        "127.0.0.1:0",
+        "--inbound-listen",
+        "127.0.0.1:0",
+    ];
+    let args = cli::tests::parse(&[&defaults[..], &listen, flags].concat());
+    let config = Config::try_from(args).unwrap();
+    let inbound_address = "127.0.0.1:0".parse().unwrap();
+    let listeners = Listeners {
+        outbound: listen::single("--outbound-listen", config.listen.outbound).unwrap(),
+        inbound: Some(listen::single("--inbound-listen", inbound_address).unwrap()),
+    };
+    let own = Identity::new();
+    own.install(ca.workload(identity), None, SystemTime::now())
+        .unwrap();
+    let (destinations, feed) =
+        Destinations::new("inbound/demo/pod-0".into(), Duration::from_millis(200));
+    let registry = telemetry::Registry::new(
+        NonZeroUsize::MIN,
+        config.max_edges,
+        telemetry::registry::DEFAULT_EDGE_IDLE,
+    );
+    let drain = Drain::new();
+    let proxy = Proxy {
+        outbound: listeners.outbound.local_addr().unwrap(),
+        inbound: listeners.inbound.as_ref().unwrap().local_addr().unwrap(),
+        feed,
+        drain: drain.clone(),
+        registry: registry.clone(),
+    };
+    let shared = Arc::new(Shared {
+        identity: own,
+        destinations,
+        registry,
+        access_log: AccessLog::stdout(AccessLogMode::Off).unwrap(),
+        health: Health::new(1, Instant::now()),
+        drain,
+        limits: Arc::new(LimitRegistry::default()),
+        status: Arc::new(StatusRegistry::default()),
+        own_addresses: Vec::new(),
+        own_ports: Vec::new(),
+        config,
+    });
+    spawn_local(async move {
+        Worker::new(0, shared).serve(0, listeners).await.unwrap();
+    });
+    proxy
+}
+
+/// The pair of most scenarios: `order` calls, `user` is called and its application listens at `app`.
+pub(super) struct Pair {
+    pub(super) order: Proxy,
+    pub(super) user: Proxy,
+}
+
+/// `outbound` is the mode of the caller's proxy.
+pub(super) fn pair(app: SocketAddr, outbound: &str, port: InboundPort) -> Pair {
+    let ca = TestCa::root("mesh");
+    let order = proxy(&ca, ORDER, &["--mode", outbound]);
+    let user = proxy(
+        &ca,
+        USER,
+        &["--mode", "explicit", "--app-address", &app.to_string()],
+    );
+    user.feed.inbound(Inbound {
+        workload: workload("user"),
+        ports: Default::default(),
+        other: port,
+    });
+    Pair { order, user }
+}
+
+impl Proxy {
+    /// Every outbound or inbound edge that carried something.
+    pub(super) fn edges(&self) -> Vec<(EdgeKey, MergedEdge)> {
+        self.registry
+            .edges(Instant::now())
+            .into_iter()
+            .filter(|(_, edge)| *edge != MergedEdge::default())
+            .collect()
+    }
+}
+
+/// A port that takes plaintext as well, with short timeouts.
+pub(super) fn port(protocol: Protocol, mtls: MtlsMode) -> InboundPort {
+    InboundPort {
+        protocol,
+        mtls,
+        connect_timeout: Duration::from_secs(1),
+        idle_timeout: Some(Duration::from_secs(300)),
+    }
+}
+
+/// A destination with one endpoint, which proves the identity of `user` if it is `meshed`.
+pub(super) fn destination(
+    name: &str,
+    protocol: Protocol,
+    endpoints: &[SocketAddr],
+    meshed: bool,
+) -> Destination {
+    destination_with(
+        name,
+        protocol,
+        endpoints,
+        meshed,
+        Some(Duration::from_secs(15)),
+    )
+}
+
+/// The same with a request timeout.
+pub(super) fn destination_with(
+    name: &str,
+    protocol: Protocol,
+    endpoints: &[SocketAddr],
+    meshed: bool,
+    timeout: Option<Duration>,
+) -> Destination {
+    let cluster = Arc::new(Cluster {
+        name: name.into(),
+        service: "user".into(),
+        namespace: "demo".into(),
+        load_balancer: LoadBalancer::RoundRobin,
+        connect_timeout: Duration::from_secs(1),
+        idle_timeout: Duration::from_secs(60),
+        limits: Limits::default(),
+        http_version: UpstreamHttp::AsDownstream,
+        endpoints: endpoints
+            .iter()
+            .map(|&address| {
+                Arc::new(Endpoint {
+                    address,
+                    identity: meshed.then(|| USER.parse().unwrap()),
+                    workload: workload("user"),
+                    weight: std::num::NonZeroU32::MIN,
+                    zone: "".into(),
+                })
+            })
+            .collect(),
+    });
+    let routes = Arc::new(RouteTable {
+        name: name.into(),
+        virtual_hosts: vec![VirtualHost {
+            domains: vec![Domain::Any],
+            routes: vec![Arc::new(Route {
+                name: "default".into(),
+                path: PathMatch::Prefix("/".into()),
+                cluster: cluster.clone(),
+                timeout,
+                idle_timeout: Some(Duration::from_secs(300)),
+            })],
+        }],
+    });
+    Destination {
+        name: name.into(),
+        protocol,
+        routes: (protocol != Protocol::Tcp).then_some(routes),
+        tcp: matches!(protocol, Protocol::Tcp | Protocol::Detect).then_some(cluster),
+    }
+}
+
+pub(super) fn workload(name: &str) -> WorkloadName {
+    WorkloadName {
+        name: name.into(),
+        namespace: "demo".into(),
+    }
+}
+
+/// The limits that every proxy here has.
+pub(super) fn limits() -> HttpLimits {
+    HttpLimits::default()
+}
+
+/// Runs a scenario with everything on this thread.
+pub(super) async fn scenario(test: impl Future<Output = ()>) {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let local = tokio::task::LocalSet::new();
+    tokio::time::timeout(Duration::from_secs(20), local.run_until(test))
+        .await
+        .expect("the scenario ends");
+}
