@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     fixture::{DEMO, apply, objects, world},
-    world::{ObjectKey, Update},
+    world::{Change, Object, ObjectKey, Update},
 };
 use std::{collections::BTreeMap, fmt::Write, time::Instant};
 
@@ -19,10 +19,7 @@ fn envoy(certificates: Option<&str>) -> Dialect {
 /// The demo, once the CA has set its roots.
 fn demo() -> World {
     let mut world = world(DEMO);
-    world.set_roots(
-        "PEM".into(),
-        &mut crate::world::Change::none(Instant::now()),
-    );
+    world.set_roots("PEM".into(), &mut Change::none(Instant::now()));
     world
 }
 
@@ -184,9 +181,12 @@ fn versions_depend_on_what_is_said_and_not_on_the_order_it_was_learnt_in() {
 
 /// 10,000 services of one endpoint each, with its pod.
 fn large_world() -> World {
-    let one = DEMO.split("---\n").collect::<Vec<_>>();
+    let demo: Vec<_> = DEMO.split("---\n").collect();
+    let [.., pod, service, slice] = demo.as_slice() else {
+        panic!("the demo ends with a pod, a service and its slice");
+    };
     let mut world = World::new("cluster.local");
-    let mut objects = objects(&[one[6], one[7], one[5]].join("---\n"));
+    let mut objects = objects(&[*service, *slice, *pod].join("---\n"));
     let (pod, slice, service) = (
         objects.pop().unwrap(),
         objects.pop().unwrap(),
@@ -196,13 +196,13 @@ fn large_world() -> World {
         let [a, b] = u16::try_from(i).unwrap().to_be_bytes();
         let address = std::net::IpAddr::from([10, 1, a, b]);
         let key = ObjectKey::new("large", format!("s{i}"));
-        let crate::world::Object::Service(service) = &service else {
+        let Object::Service(service) = &service else {
             unreachable!()
         };
-        let crate::world::Object::EndpointSlice(slice) = &slice else {
+        let Object::EndpointSlice(slice) = &slice else {
             unreachable!()
         };
-        let crate::world::Object::Workload(pod) = &pod else {
+        let Object::Workload(pod) = &pod else {
             unreachable!()
         };
         let (mut service, mut slice, mut pod) = (
@@ -217,9 +217,9 @@ fn large_world() -> World {
         pod.key = key;
         pod.addresses = vec![address];
         [
-            Update::Set(crate::world::Object::Service(service.into())),
-            Update::Set(crate::world::Object::EndpointSlice(slice.into())),
-            Update::Set(crate::world::Object::Workload(pod.into())),
+            Update::Set(Object::Service(service.into())),
+            Update::Set(Object::EndpointSlice(slice.into())),
+            Update::Set(Object::Workload(pod.into())),
         ]
     });
     apply(&mut world, updates);
@@ -233,7 +233,7 @@ fn a_change_of_an_endpoint_among_ten_thousand_services_touches_its_own_service_o
     let key = ObjectKey::new("large", "s77");
     let mut slice = old.slices(&key).next().unwrap().as_ref().clone();
     slice.endpoints[0].ready = false;
-    let slice = crate::world::Object::EndpointSlice(slice.into());
+    let slice = Object::EndpointSlice(slice.into());
     let change = apply(&mut new, [Update::Set(slice)]);
     let name: Arc<str> = "s77.large.svc.cluster.local:3306".into();
     assert_eq!(
@@ -256,7 +256,7 @@ fn an_endpoint_that_moves_touches_who_was_and_who_is_at_its_address() {
         .as_ref()
         .clone();
     slice.endpoints[0].address = "10.1.0.78".parse().unwrap();
-    let slice = crate::world::Object::EndpointSlice(slice.into());
+    let slice = Object::EndpointSlice(slice.into());
     let change = apply(&mut new, [Update::Set(slice)]);
     let name: Arc<str> = "s77.large.svc.cluster.local:3306".into();
     let inbound = |pod: &str| (L, Arc::from(format!("inbound/large/{pod}")));

@@ -216,28 +216,48 @@ async fn truncated_yaml_keeps_the_last_good_version_of_all_objects_until_it_is_m
     assert_eq!(harness.problem_texts(), Vec::<String>::new());
 }
 
-#[tokio::test]
-async fn a_directory_that_goes_away_takes_nothing_with_it() {
-    let mut harness = Harness::start(&[("a.yaml", &service("a", 80))]).await;
-    let root = harness.path().to_owned();
-    let elsewhere = tempfile::tempdir_in(root.parent().unwrap()).unwrap();
-    let moved = elsewhere.path().join("moved");
-    fs::rename(&root, &moved).unwrap();
-    // Its own watch does not tell of the move of a directory: the next look at everything does.
-    let source = start(
-        Settings {
-            directory: root.clone(),
-            trust_domain: "cluster.local".into(),
-        },
-        harness.store.clone(),
-        Problems::new(),
-    );
-    let error = source.unwrap_err().to_string();
+#[test]
+fn a_directory_that_does_not_exist_is_refused_at_the_start() {
+    let settings = Settings {
+        directory: tempfile::tempdir().unwrap().path().join("missing"),
+        trust_domain: "cluster.local".into(),
+    };
+    let store = Store::new(World::new("cluster.local"));
+    let error = start(settings, store, Problems::new())
+        .unwrap_err()
+        .to_string();
     assert!(
-        error.contains("cannot watch") && error.contains("create it"),
+        error.contains("missing: ") && error.contains("create it"),
         "{error}"
     );
-    assert_eq!(harness.ports("a"), Some(vec![80]));
-    fs::rename(&moved, &root).unwrap();
-    harness.settled().await;
+}
+
+#[test]
+fn a_directory_that_goes_away_takes_nothing_with_it() {
+    let above = tempfile::tempdir().unwrap();
+    let root = above.path().join("mesh");
+    fs::create_dir(&root).unwrap();
+    write(&root, "a.yaml", &service("a", 80));
+    let watcher = notify::recommended_watcher(|_| {}).unwrap();
+    let mut directory = Directory::new(root.clone(), watcher);
+    let first = directory.look(&Hints::everything());
+    assert_eq!(first.changed, [root.join("a.yaml")].into());
+    fs::rename(&root, above.path().join("elsewhere")).unwrap();
+    let found = directory.look(&Hints::everything());
+    assert_eq!(
+        (found.changed, found.gone),
+        (BTreeSet::new(), BTreeSet::new())
+    );
+    assert!(
+        found.troubled[&root].contains("stay as they were"),
+        "{:?}",
+        found.troubled
+    );
+    fs::rename(above.path().join("elsewhere"), &root).unwrap();
+    fs::remove_file(root.join("a.yaml")).unwrap();
+    let back = directory.look(&Hints::everything());
+    assert_eq!(
+        (back.gone, back.troubled.len()),
+        ([root.join("a.yaml")].into(), 0)
+    );
 }
