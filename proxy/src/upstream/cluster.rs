@@ -105,12 +105,9 @@ impl LiveCluster {
             true => Duration::ZERO,
             false => state.config.idle_timeout,
         };
-        let Some(idle_before) = now.checked_sub(idle_timeout) else {
-            return;
-        };
         for endpoint in &state.endpoints {
-            endpoint.http1.retire_idle(idle_before);
-            endpoint.http2.retire_idle(idle_before);
+            endpoint.http1.retire_idle(idle_timeout, now);
+            endpoint.http2.retire_idle(idle_timeout, now);
         }
     }
 

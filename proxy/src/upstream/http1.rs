@@ -1,9 +1,15 @@
 //! Idle HTTP/1.1 connections to an endpoint. The last one given back is used first, so that the fewest stay
 //! warm and the others reach their idle timeout.
 
-use super::{limits::Permit, status::EndpointCounters};
+use super::{keep_alive::KeepAlive, limits::Permit, status::EndpointCounters};
 use crate::http::h1::Connection;
-use std::{cell::RefCell, collections::VecDeque, sync::Arc, time::Instant};
+use http::HeaderValue;
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 /// The most connections that one worker keeps idle per endpoint. A burst opens more; they are closed as
 /// their responses complete.
@@ -13,6 +19,7 @@ const MOST_IDLE: usize = 256;
 #[derive(Debug)]
 pub(super) struct Pool {
     idle: RefCell<VecDeque<Idle>>,
+    keep_alive: Cell<KeepAlive>,
     counters: Arc<EndpointCounters>,
 }
 
@@ -71,17 +78,24 @@ impl Pool {
     pub(super) fn new(counters: Arc<EndpointCounters>) -> Self {
         Self {
             idle: RefCell::default(),
+            keep_alive: Cell::default(),
             counters,
         }
     }
 
     /// The connection that was given back last and is still open. Closes those that are not.
-    pub(super) fn take(&self) -> Option<Idle> {
+    pub(super) fn take(&self, now: Instant) -> Option<Idle> {
+        let limit = self.keep_alive.get().limit(now);
         self.change(|idle| {
             while let Some(mut last) = idle.pop_back() {
+                let age = now.saturating_duration_since(last.since);
+                if limit.is_some_and(|limit| age >= limit) {
+                    continue;
+                }
                 if last.connection.is_open() {
                     return Some(last);
                 }
+                self.learn(|keep_alive| keep_alive.closed(age, now));
             }
             None
         })
@@ -97,12 +111,34 @@ impl Pool {
         });
     }
 
-    /// Closes what has been idle since before `idle_before`, and what the endpoint closed in the meantime:
-    /// otherwise it would keep half a connection until someone tried to use it.
-    pub(super) fn retire_idle(&self, idle_before: Instant) {
+    /// Closes what has been idle for too long, and what the endpoint closed in the meantime: otherwise it
+    /// would keep half a connection until someone tried to use it.
+    pub(super) fn retire_idle(&self, idle_timeout: Duration, now: Instant) {
+        let learned = self.keep_alive.get().limit(now);
+        let most = learned.map_or(idle_timeout, |learned| learned.min(idle_timeout));
+        let mut youngest_closed = None;
         self.change(|idle| {
-            idle.retain_mut(|idle| idle.since > idle_before && idle.connection.is_open());
+            idle.retain_mut(|idle| {
+                let age = now.saturating_duration_since(idle.since);
+                if age >= most {
+                    return false;
+                }
+                let open = idle.connection.is_open();
+                if !open {
+                    // From the longest idle to the youngest.
+                    youngest_closed = Some(age);
+                }
+                open
+            });
         });
+        if let Some(age) = youngest_closed {
+            self.learn(|keep_alive| keep_alive.closed(age, now));
+        }
+    }
+
+    /// Takes in what the endpoint says of how long it keeps connections.
+    pub(super) fn announced(&self, field: &HeaderValue, now: Instant) {
+        self.learn(|keep_alive| keep_alive.announced(field, now));
     }
 
     /// Closes the connection that has been idle for longest. False when there is none.
@@ -113,6 +149,12 @@ impl Pool {
     /// Closes everything.
     pub(super) fn clear(&self) {
         self.change(VecDeque::clear);
+    }
+
+    fn learn(&self, learn: impl FnOnce(&mut KeepAlive)) {
+        let mut keep_alive = self.keep_alive.get();
+        learn(&mut keep_alive);
+        self.keep_alive.set(keep_alive);
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut VecDeque<Idle>) -> T) -> T {

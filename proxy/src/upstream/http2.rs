@@ -78,11 +78,11 @@ impl Pool {
         }
     }
 
-    /// Lets go of the connections, or of those idle since before `idle_before`. Their streams finish.
-    pub(super) fn retire_idle(&self, idle_before: Instant) {
-        self.connections
-            .borrow_mut()
-            .retain(|connection| !connection.is_closed() && !connection.is_idle_since(idle_before));
+    /// Lets go of connections that carried no stream for too long.
+    pub(super) fn retire_idle(&self, idle_timeout: Duration, now: Instant) {
+        self.connections.borrow_mut().retain(|connection| {
+            !connection.is_closed() && !connection.is_idle_for(idle_timeout, now)
+        });
     }
 
     /// Lets go of a connection without streams. False when there is none.
@@ -201,8 +201,8 @@ impl Connection {
                 .is_some_and(|most| (streams as usize) < most)
     }
 
-    fn is_idle_since(&self, before: Instant) -> bool {
-        self.streams.get() == 0 && self.idle_since.get() <= before
+    fn is_idle_for(&self, time: Duration, now: Instant) -> bool {
+        self.streams.get() == 0 && now.saturating_duration_since(self.idle_since.get()) >= time
     }
 }
 

@@ -12,6 +12,7 @@
 //! - [`balancer`]: which endpoint. Pure.
 //! - [`endpoint`]: one endpoint: its latency and its pools.
 //! - [`http1`], [`http2`]: the connections to an endpoint, by version.
+//! - [`keep_alive`]: how long an endpoint keeps idle HTTP/1.1 connections. Pure.
 //! - [`request`]: the form of a request for the version that its endpoint speaks. Pure.
 //! - [`connect`]: TCP, TLS, and the check of the endpoint's identity.
 //! - [`limits`]: connections, pending requests and requests of a cluster over all workers.
@@ -25,6 +26,7 @@ mod connect;
 mod endpoint;
 mod http1;
 mod http2;
+mod keep_alive;
 mod limits;
 mod queue;
 mod registry;

@@ -39,7 +39,7 @@ pub(super) enum Waited {
     /// Leave to open one.
     Permit(Permit),
     /// An open one.
-    Returned(Returned),
+    Returned(Box<Returned>),
 }
 
 impl Queue {
@@ -80,14 +80,14 @@ impl LiveCluster {
         loop {
             let freed = self.limits.freed();
             if let Ok(returned) = returned.try_recv() {
-                return Ok(Waited::Returned(returned));
+                return Ok(Waited::Returned(Box::new(returned)));
             }
             if let Some(permit) = self.connection_permit() {
                 return Ok(Waited::Permit(permit));
             }
             tokio::select! {
                 biased;
-                Ok(returned) = &mut returned => return Ok(Waited::Returned(returned)),
+                Ok(returned) = &mut returned => return Ok(Waited::Returned(Box::new(returned))),
                 () = freed => {}
                 () = sleep_until(deadline) => return Err(self.waited_in_vain()),
             }

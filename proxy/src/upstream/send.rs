@@ -19,7 +19,7 @@ use crate::{
     snapshot::cluster::UpstreamHttp,
     tls::Alpn,
 };
-use http::{Request, Response, Version};
+use http::{HeaderName, Request, Response, Version};
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{cell::RefCell, rc::Rc};
@@ -31,6 +31,8 @@ use tokio::{
 /// How often a request that provably was not sent looks for another connection. An endpoint that closes
 /// every connection it accepts must not keep us busy for ever.
 const UNSENT_RETRIES: u32 = 3;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// A response whose head is there.
 #[derive(Debug)]
@@ -156,9 +158,14 @@ impl LiveCluster {
             };
             let endpoint = lease.endpoint();
             let attempt = self.attempt(&endpoint);
+            let first = connection.requests() == 0;
             let error = match connection.send(request, &lease.recycle()).await {
                 Ok(response) => {
                     attempt.responded();
+                    // What it says once per connection it need not be asked again.
+                    if first && let Some(field) = response.headers().get(KEEP_ALIVE) {
+                        endpoint.http1.announced(field, super::now());
+                    }
                     let upgrades = matches!(response.body(), Body::Upgrade(_));
                     let hold = upgrades.then(|| Hold::http(lease, None));
                     return Ok(Sent {
@@ -198,7 +205,7 @@ impl LiveCluster {
         fresh: bool,
     ) -> Result<h1::Connection, ConnectError> {
         let endpoint = lease.endpoint();
-        if !fresh && let Some(idle) = endpoint.http1.take() {
+        if !fresh && let Some(idle) = endpoint.http1.take(super::now()) {
             lease.carry(idle.permit);
             return Ok(idle.connection);
         }
@@ -206,7 +213,8 @@ impl LiveCluster {
             Some(permit) => permit,
             None => match self.wait_http1().await? {
                 Waited::Permit(permit) => permit,
-                Waited::Returned(Returned { endpoint, idle }) => {
+                Waited::Returned(returned) => {
+                    let Returned { endpoint, idle } = *returned;
                     lease.move_to(endpoint);
                     lease.carry(idle.permit);
                     return Ok(idle.connection);

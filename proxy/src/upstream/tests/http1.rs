@@ -81,6 +81,21 @@ fn connections_that_were_not_used_for_the_idle_timeout_are_closed() {
 }
 
 #[test]
+fn a_connection_is_retired_before_the_endpoint_closes_it_as_it_said() {
+    worker(async {
+        let (address, server) = servers::http1().await;
+        let upstreams = upstreams();
+        let cluster = live(&upstreams, cluster(&[address]));
+        answered_on(send(&cluster, "/announce").await).await;
+        upstreams.sweep(now() + Duration::from_secs(7));
+        assert_eq!(only_endpoint(&cluster).counters.http1_idle.read(), 1);
+        upstreams.sweep(now() + Duration::from_secs(9));
+        assert_eq!(only_endpoint(&cluster).counters.http1_idle.read(), 0);
+        server.until(|server| server.open.get() == 0).await;
+    });
+}
+
+#[test]
 fn an_idle_connection_that_the_endpoint_closed_is_not_used() {
     worker(async {
         let (address, server) = servers::http1().await;

@@ -171,7 +171,7 @@ pub(super) async fn http2(most_streams: u32) -> (SocketAddr, Rc<Observed>) {
 
 /// Answers HTTP/1.1 requests without body with the number of its connection.
 ///
-/// `/wait` when it is told to; `/slow` with a body that comes when it is told to; `/last` and closes without having said so; `/close` not at all, and closes
+/// `/announce` with a `Keep-Alive` of 10 s; `/wait` when it is told to; `/slow` with a body that comes when it is told to; `/last` and closes without having said so; `/close` not at all, and closes
 /// when it is not the first on its connection.
 pub(super) async fn http1() -> (SocketAddr, Rc<Observed>) {
     serve(|mut tcp, number, observed| async move {
@@ -185,8 +185,13 @@ pub(super) async fn http1() -> (SocketAddr, Rc<Observed>) {
             if path == "/wait" {
                 observed.wait().await;
             }
-            let head =
-                format!("HTTP/1.1 200 OK\r\nx-connection: {number}\r\ncontent-length: 5\r\n\r\n");
+            let keep_alive = match path.as_str() {
+                "/announce" => "keep-alive: timeout=10\r\n",
+                _ => "",
+            };
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nx-connection: {number}\r\n{keep_alive}content-length: 5\r\n\r\n"
+            );
             let sent = if path == "/slow" {
                 let sent = tcp.write_all(head.as_bytes()).await;
                 observed.wait().await;
