@@ -142,6 +142,16 @@ impl Body {
         Self::Observed(Box::new(Observed::new(self, Box::new(observer))))
     }
 
+    /// The same body once more, where all of it is in memory. It has no observer.
+    pub(crate) fn replay(&self) -> Option<Self> {
+        match self {
+            Self::Empty => Some(Self::Empty),
+            Self::Full(bytes) => Some(Self::Full(bytes.clone())),
+            Self::Observed(observed) => observed.body.replay(),
+            Self::H1(_) | Self::H2 { .. } | Self::Upgrade(_) | Self::Boxed(_) => None,
+        }
+    }
+
     /// Takes the upgrade out of a response's body, leaving nothing.
     pub fn take_upgrade(&mut self) -> Option<Upgrade> {
         match self {

@@ -1,6 +1,6 @@
 //! Buffers that idle connections do not hold: each worker lends a few to whoever reads or writes.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, collections::VecDeque};
 
 use bytes::BytesMut;
 
@@ -11,24 +11,52 @@ pub(super) const SIZE: usize = 8 * 1024;
 const KEPT: usize = 16;
 
 thread_local! {
-    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    /// In the order they came back. The head of a message is still referred to when its connection has no
+    /// more use for the buffer, so the oldest is the one that is free most likely.
+    static SPARE: RefCell<VecDeque<BytesMut>> = const { RefCell::new(VecDeque::new()) };
 }
 
 /// An empty buffer.
 pub(super) fn take() -> BytesMut {
-    SPARE
-        .with_borrow_mut(Vec::pop)
-        .unwrap_or_else(|| BytesMut::with_capacity(SIZE))
+    if let Some(mut buffer) = SPARE.with_borrow_mut(VecDeque::pop_front)
+        && buffer.try_reclaim(SIZE)
+    {
+        return buffer;
+    }
+    BytesMut::with_capacity(SIZE)
 }
 
-/// Takes a buffer back, unless someone still refers to its memory or there are enough.
+/// Takes a buffer back, if there are not enough.
 pub(super) fn give(mut buffer: BytesMut) {
-    buffer.clear();
-    if buffer.try_reclaim(SIZE) {
+    if buffer.capacity() > 0 {
+        buffer.clear();
         SPARE.with_borrow_mut(|spare| {
             if spare.len() < KEPT {
-                spare.push(buffer);
+                spare.push_back(buffer);
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_comes_back_when_nobody_refers_to_its_bytes() {
+        let mut buffer = take();
+        buffer.extend_from_slice(b"head");
+        let memory = buffer.as_ptr();
+        let head = buffer.split_to(4).freeze();
+        give(buffer);
+        assert_ne!(take().as_ptr(), memory, "the head is still there");
+
+        drop(head);
+        let mut buffer = take();
+        buffer.extend_from_slice(b"head");
+        let memory = buffer.as_ptr();
+        drop(buffer.split_to(4).freeze());
+        give(buffer);
+        assert_eq!(take().as_ptr(), memory);
     }
 }

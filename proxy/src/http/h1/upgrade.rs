@@ -2,7 +2,7 @@
 
 use std::{fmt, pin::Pin};
 
-use crate::net::stream::Stream;
+use crate::net::{stream::Stream, tunnel::tunnel};
 
 type Continuation = Box<dyn FnOnce(Stream) -> Pin<Box<dyn Future<Output = ()>>>>;
 
@@ -44,14 +44,11 @@ impl Upgrade {
     }
 
     /// Carries bytes until both sides are done.
-    pub(super) async fn run(self, mut downstream: Stream) {
+    pub(super) async fn run(self, downstream: Stream) {
         match self.0 {
             Inner::Continuation(continuation) => continuation(downstream).await,
-            Inner::Upstream(mut upstream) => {
-                let copied = tokio::io::copy_bidirectional(&mut downstream, &mut *upstream).await;
-                if let Err(error) = copied {
-                    tracing::debug!(%error, "upgraded connection broke off");
-                }
+            Inner::Upstream(upstream) => {
+                tunnel(downstream, *upstream, None).await;
             }
         }
     }

@@ -13,18 +13,14 @@ use crate::http::{
 
 /// See [`IncomingBody`](crate::http::h1::IncomingBody).
 pub(in crate::http::h1) struct ResponseBody {
-    source: Source,
+    /// `None` once the response is over, or has failed.
+    connection: Option<Connection>,
+    failed: Option<BodyError>,
     decoder: Decoder,
     /// The rest of the request, where the endpoint has answered early.
     upload: Upload,
     /// Where the connection goes, if both sides mean to keep it.
     recycle: Option<Recycle>,
-}
-
-enum Source {
-    Open(Connection),
-    Over,
-    Failed(BodyError),
 }
 
 impl ResponseBody {
@@ -35,7 +31,8 @@ impl ResponseBody {
         recycle: Option<Recycle>,
     ) -> Self {
         Self {
-            source: Source::Open(connection),
+            connection: Some(connection),
+            failed: None,
             decoder,
             upload,
             recycle,
@@ -47,10 +44,8 @@ impl ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.poll_progress(cx);
-        let connection = match &mut self.source {
-            Source::Open(connection) => connection,
-            Source::Over => return Poll::Ready(None),
-            Source::Failed(error) => return Poll::Ready(Some(Err(*error))),
+        let Some(connection) = &mut self.connection else {
+            return Poll::Ready(self.failed.map(Err));
         };
         let wire = &mut connection.wire;
         let frame = loop {
@@ -59,17 +54,17 @@ impl ResponseBody {
                 Ok(Decoded::Trailers(trailers)) => break Some(Frame::trailers(trailers)),
                 Ok(Decoded::End) => break None,
                 Ok(Decoded::NeedMore) => {}
-                Err(error) => return Poll::Ready(Some(Err(self.fail(error)))),
+                Err(error) => return Poll::Ready(Some(Err(self.fail(broken(error))))),
             }
             match ready!(wire.poll_fill(cx)) {
                 Ok(true) => {}
                 Ok(false) => {
                     if let Err(error) = self.decoder.end_of_input() {
-                        return Poll::Ready(Some(Err(self.fail(error))));
+                        return Poll::Ready(Some(Err(self.fail(broken(error)))));
                     }
                 }
                 // Without close_notify or FIN even a body without a length is not whole.
-                Err(_) => return Poll::Ready(Some(Err(self.fail(FramingError::Truncated)))),
+                Err(_) => return Poll::Ready(Some(Err(self.fail(BodyError::UpstreamReset)))),
             }
         };
         if self.decoder.is_done() {
@@ -81,15 +76,15 @@ impl ResponseBody {
 
     /// Carries on with the request while nobody asks for more of the response.
     pub(in crate::http::h1) fn poll_progress(&mut self, cx: &mut Context<'_>) {
-        if let Source::Open(connection) = &mut self.source
+        if let Some(connection) = &mut self.connection
             && let Err(error) = self.upload.poll(&mut connection.wire, cx)
         {
-            self.source = Source::Failed(error);
+            self.fail(error);
         }
     }
 
     pub(in crate::http::h1) fn is_end_stream(&self) -> bool {
-        matches!(self.source, Source::Over)
+        self.connection.is_none() && self.failed.is_none()
     }
 
     pub(in crate::http::h1) fn size_hint(&self) -> SizeHint {
@@ -97,8 +92,7 @@ impl ResponseBody {
     }
 
     fn finish(&mut self) {
-        let source = std::mem::replace(&mut self.source, Source::Over);
-        if let (Source::Open(connection), Some(recycle)) = (source, self.recycle.take())
+        if let (Some(connection), Some(recycle)) = (self.connection.take(), self.recycle.take())
             && self.upload.is_done()
             && connection.wire.incoming.is_empty()
             && !connection.wire.ended()
@@ -107,18 +101,22 @@ impl ResponseBody {
         }
     }
 
-    fn fail(&mut self, error: FramingError) -> BodyError {
-        let error = match error {
-            FramingError::Truncated => BodyError::UpstreamReset,
-            FramingError::ChunkSize
-            | FramingError::ChunkExtension
-            | FramingError::ChunkEnd
-            | FramingError::Trailers => {
-                tracing::debug!(?error, "response body broke its framing");
-                BodyError::UpstreamProtocol
-            }
-        };
-        self.source = Source::Failed(error);
-        error
+    /// Closes the connection. What was read so far must not be taken for the whole.
+    fn fail(&mut self, error: BodyError) -> BodyError {
+        self.connection = None;
+        *self.failed.insert(error)
+    }
+}
+
+fn broken(error: FramingError) -> BodyError {
+    match error {
+        FramingError::Truncated => BodyError::UpstreamReset,
+        FramingError::ChunkSize
+        | FramingError::ChunkExtension
+        | FramingError::ChunkEnd
+        | FramingError::Trailers => {
+            tracing::debug!(?error, "response body broke its framing");
+            BodyError::UpstreamProtocol
+        }
     }
 }

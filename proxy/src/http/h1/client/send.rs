@@ -70,7 +70,11 @@ pub(super) async fn send(
 
     let mut sending = Sending::begin(connection, request);
     match poll_fn(|cx| sending.poll_head(cx)).await {
-        Ok(head) => sending.finish(head, recycle),
+        Ok(head) => sending.finish(head, recycle).map_err(|error| SendError {
+            error,
+            progress: Progress::Sent,
+            request: None,
+        }),
         Err((error, progress)) => Err(SendError {
             error,
             progress,
@@ -93,11 +97,7 @@ fn still_open(connection: &mut Connection, cx: &mut Context<'_>) -> Result<(), R
 
 impl Replay {
     fn of(body: &Body) -> Self {
-        match body {
-            Body::Empty => Self::Whole(Body::Empty),
-            Body::Full(bytes) => Self::Whole(Body::Full(bytes.clone())),
-            _ => Self::Gone,
-        }
+        body.replay().map_or(Self::Gone, Self::Whole)
     }
 
     fn request(self, parts: Parts) -> Option<Request<Body>> {
@@ -195,7 +195,7 @@ impl Sending {
     }
 
     /// Makes the final response of its head.
-    fn finish(self, head: ResponseHead, recycle: &Recycle) -> Result<Response<Body>, SendError> {
+    fn finish(self, head: ResponseHead, recycle: &Recycle) -> Result<Response<Body>, RequestError> {
         let Self {
             mut connection,
             parts,
@@ -211,11 +211,7 @@ impl Sending {
             let asked = parts.method == Method::CONNECT || parts.headers.contains_key(UPGRADE);
             if !asked || !upload.is_done() {
                 tracing::debug!("endpoint switches protocols unasked");
-                return Err(SendError {
-                    error: RequestError::UpstreamProtocolError,
-                    progress: Progress::Sent,
-                    request: None,
-                });
+                return Err(RequestError::UpstreamProtocolError);
             }
             Body::Upgrade(Upgrade::to(connection.wire.into_stream()))
         } else if let Some(body) = whole(&mut decoder, &mut connection.wire.incoming) {

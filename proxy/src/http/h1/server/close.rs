@@ -1,4 +1,4 @@
-//! The end of a connection whose last response must arrive.
+//! The end of a connection that has not changed its protocol.
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
@@ -6,6 +6,15 @@ use super::exchange::Exchange;
 
 /// How long a caller may take to notice that the connection is over.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Says goodbye on a connection that nothing is expected from, without waiting.
+pub(super) async fn part(exchange: &Exchange) {
+    poll_fn(|cx| {
+        let _ = exchange.state().wire.poll_shutdown(cx);
+        Poll::Ready(())
+    })
+    .await;
+}
 
 /// Ends our half, and reads what the caller still sends until it has ended its own.
 ///

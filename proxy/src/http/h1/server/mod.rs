@@ -91,7 +91,10 @@ pub async fn serve<H: Handler>(
                 close::linger(&exchange).await;
                 return ServeEnd::Refused(refusal.error);
             }
-            Next::End(end) => return end,
+            Next::End(end) => {
+                close::part(&exchange).await;
+                return end;
+            }
         };
         let asked = Asked::new(&head);
         let request = receive(head, &exchange, limits.into());

@@ -21,6 +21,10 @@ use crate::{
 };
 
 /// What comes of waiting.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made and taken apart once for each request: a box would cost more than the room"
+)]
 pub(super) enum Next {
     Request(RequestHead),
     /// The head can't be read: answer, and close.
