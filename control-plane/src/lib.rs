@@ -5,9 +5,16 @@
 //! resources) -> the ADS server.
 
 pub mod api;
+pub mod app;
+pub mod ca;
+pub mod caller;
+pub mod cli;
+pub mod monitoring;
+pub mod serve;
 pub mod source;
 pub mod translate;
 pub mod world;
+pub mod xds;
 
 #[cfg(test)]
 mod fixture;

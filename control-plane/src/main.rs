@@ -1,1 +1,5 @@
-fn main() {}
+//! `weft-control-plane`: see [`weft_control_plane::cli`].
+
+fn main() -> std::process::ExitCode {
+    weft_control_plane::cli::run(std::env::args_os())
+}

@@ -1,0 +1,250 @@
+//! The control plane as a whole: what starts, in which order, and how it ends.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use prometheus_client::registry::Registry;
+use tokio::{net::TcpListener, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use weft_xds_proto::{
+    csr::istio_certificate_service_server::IstioCertificateServiceServer,
+    envoy::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer,
+};
+
+use crate::{
+    ca::{
+        self, Ca, Serving, ServingError, StorageError, service::CertificateService, token::JoinKey,
+    },
+    caller::Authenticator,
+    monitoring::{
+        Inventory, Monitoring,
+        metrics::{CsrMetrics, XdsMetrics},
+    },
+    serve::{self, BindError, Transport},
+    source::{Problems, files},
+    world::{Store, World},
+    xds::{self, AdsService, Nacks, Resources},
+};
+
+/// Streams get this long to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Everything that can be set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the objects of the mesh come from.
+    pub source: Source,
+    /// Where the CA keeps its root and the key of join tokens.
+    pub ca_dir: PathBuf,
+    /// The trust domain of all identities.
+    pub trust_domain: Arc<str>,
+    /// What ends the names of services.
+    pub cluster_domain: Arc<str>,
+    /// xDS and certificates, over TLS.
+    pub xds_address: SocketAddr,
+    /// xDS without TLS and without authentication. `None` for no such listener.
+    pub plaintext_xds_address: Option<SocketAddr>,
+    /// Health, readiness, metrics.
+    pub monitoring_address: SocketAddr,
+    /// Names and addresses in the serving certificate.
+    pub tls_names: Vec<String>,
+    /// The longest lifetime of a workload's certificate.
+    pub max_leaf_ttl: Duration,
+    /// How many new streams are brought up to date at a time.
+    pub admitted_streams: usize,
+}
+
+/// Where the objects of the mesh come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A directory of YAML files.
+    Files(PathBuf),
+    /// Whoever writes to this store: tests and embedders.
+    Store(Arc<Store>),
+}
+
+/// A control plane that is running.
+#[derive(Debug)]
+pub struct ControlPlane {
+    xds_address: SocketAddr,
+    plaintext_xds_address: Option<SocketAddr>,
+    monitoring_address: SocketAddr,
+    ads: AdsService,
+    shutdown: CancellationToken,
+    tasks: JoinSet<Result<(), RunError>>,
+    /// Watches as long as it is kept.
+    source: Option<files::Source>,
+}
+
+/// Why the control plane does not start, or does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A listener.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The CA's directory.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// The serving certificate.
+    #[error(transparent)]
+    Serving(#[from] ServingError),
+    /// The source.
+    #[error("--config-dir: {0}")]
+    Source(#[from] files::WatchError),
+    /// A server.
+    #[error("a listener failed: {0}")]
+    Server(#[from] tonic::transport::Error),
+    /// The monitoring server.
+    #[error("the monitoring listener failed: {0}")]
+    Monitoring(#[from] std::io::Error),
+    /// A part of the control plane panicked: a fault of Weft.
+    #[error("a part of the control plane failed: {0}; please report this")]
+    Panic(#[from] tokio::task::JoinError),
+}
+
+impl ControlPlane {
+    /// Binds every listener, loads or makes the CA, and starts serving. The world may still be empty:
+    /// streams wait until the source has told all it knew at its start. Must be called in a tokio runtime.
+    pub fn start(config: Config) -> Result<Self, RunError> {
+        // Listeners first: a port in use is found before anything is written.
+        let xds = serve::bind("--xds-address", config.xds_address)?;
+        let plaintext = config
+            .plaintext_xds_address
+            .map(|address| serve::bind("--plaintext-xds-address", address))
+            .transpose()?;
+        let monitoring = serve::bind("--monitoring-address", config.monitoring_address)?;
+
+        let ca = Arc::new(Ca::open(ca::Settings {
+            directory: config.ca_dir.clone(),
+            trust_domain: config.trust_domain.clone(),
+            max_leaf_ttl: config.max_leaf_ttl,
+        })?);
+        let join_key = JoinKey::open(&config.ca_dir)?;
+        let serving = Arc::new(Serving::new(ca.clone(), config.tls_names.clone())?);
+
+        let store = match &config.source {
+            Source::Files(_) => Store::new(World::new(config.cluster_domain.clone())),
+            Source::Store(store) => store.clone(),
+        };
+        store.set_roots(ca.bundle().into());
+        let changes = store.follow();
+        let resources = Resources::new(changes.seen().clone());
+
+        let shutdown = CancellationToken::new();
+        let problems = Problems::new();
+        let nacks = Nacks::default();
+        let mut registry = Registry::with_prefix("weft");
+        registry.register_collector(Box::new(problems.clone()));
+        registry.register_collector(Box::new(Inventory {
+            store: store.clone(),
+            resources: resources.clone(),
+            ca: ca.clone(),
+        }));
+        let authenticator = Authenticator::new(join_key, config.trust_domain.clone());
+        let ads = AdsService::new(
+            xds::Settings {
+                resources: resources.clone(),
+                store: store.clone(),
+                metrics: XdsMetrics::register(&mut registry),
+                nacks: nacks.clone(),
+                admitted: config.admitted_streams,
+                shutdown: shutdown.clone(),
+            },
+            authenticator.clone(),
+        );
+        let csr = CertificateService::new(ca, authenticator, CsrMetrics::register(&mut registry));
+
+        let mut control_plane = Self {
+            xds_address: local_address(&xds)?,
+            plaintext_xds_address: plaintext.as_ref().map(local_address).transpose()?,
+            monitoring_address: local_address(&monitoring)?,
+            ads: ads.clone(),
+            shutdown: shutdown.clone(),
+            tasks: JoinSet::new(),
+            source: None,
+        };
+        control_plane.background(async move {
+            resources.keep_current(changes).await;
+            Ok(())
+        });
+        let renewed = serving.clone();
+        control_plane.background(async move {
+            renewed.keep_current().await;
+            Ok(())
+        });
+        if let Source::Files(directory) = config.source {
+            let settings = files::Settings {
+                directory,
+                trust_domain: config.trust_domain,
+            };
+            control_plane.source = Some(files::start(settings, store.clone(), problems.clone())?);
+        }
+        if let Some(listener) = plaintext {
+            let routes = Routes::new(AggregatedDiscoveryServiceServer::new(ads.trusting()));
+            control_plane.grpc(listener, Transport::Plaintext, routes);
+        }
+        let routes = Routes::new(AggregatedDiscoveryServiceServer::new(ads))
+            .add_service(IstioCertificateServiceServer::new(csr));
+        control_plane.grpc(xds, Transport::Tls(serving), routes);
+        let router = Monitoring {
+            store,
+            problems,
+            nacks,
+            registry,
+            shutdown: shutdown.clone(),
+        }
+        .router();
+        control_plane.background(async move { Ok(axum::serve(monitoring, router).await?) });
+        Ok(control_plane)
+    }
+
+    /// Where xDS and certificates are served.
+    pub fn xds_address(&self) -> SocketAddr {
+        self.xds_address
+    }
+
+    /// Where xDS is served in plaintext, if it is.
+    pub fn plaintext_xds_address(&self) -> Option<SocketAddr> {
+        self.plaintext_xds_address
+    }
+
+    /// Where health, readiness and metrics are served.
+    pub fn monitoring_address(&self) -> SocketAddr {
+        self.monitoring_address
+    }
+
+    /// Waits until a part fails; without a failure never ends.
+    pub async fn failed(&mut self) -> RunError {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(Err(error))) => return error,
+                Some(Err(error)) => return error.into(),
+                Some(Ok(Ok(()))) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Tells every client to go elsewhere, and ends. Readiness fails from the first moment.
+    pub async fn shut_down(mut self) {
+        self.shutdown.cancel();
+        self.ads.ended(FAREWELL).await;
+        self.tasks.shutdown().await;
+        drop(self.source);
+    }
+
+    fn background(&mut self, task: impl Future<Output = Result<(), RunError>> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    fn grpc(&mut self, listener: TcpListener, transport: Transport, routes: Routes) {
+        let shutdown = self.shutdown.clone();
+        self.background(
+            async move { Ok(serve::serve(listener, transport, routes, shutdown).await?) },
+        );
+    }
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, RunError> {
+    Ok(listener.local_addr()?)
+}
