@@ -1,10 +1,14 @@
 //! Credentials: one certificate with its key, and the TLS configurations made of them.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Roots, Summary, provider, verify::PeerVerifier};
 use rustls::{
     ClientConfig, ServerConfig,
     client::Resumption,
     crypto::aws_lc_rs::Ticketer,
+    server::NoServerSessionStorage,
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
@@ -93,7 +97,9 @@ impl Credentials {
             .into_iter()
             .flat_map(Alpn::offered)
             .collect();
+        // Tickets carry the session themselves: a store would only hold memory.
         server.ticketer = Ticketer::new()?;
+        server.session_storage = Arc::new(NoServerSessionStorage {});
         // Clients that pool their connections rarely come back for the second ticket.
         server.send_tls13_tickets = 1;
 

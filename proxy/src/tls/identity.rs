@@ -1,5 +1,8 @@
 //! The workload's identity: the credentials in force, from wherever they come.
 
+#[cfg(test)]
+mod tests;
+
 use super::{Credentials, InvalidIssued, Issued, Roots, Summary, issued::Valid};
 use arc_swap::ArcSwapOption;
 use serde::Serialize;

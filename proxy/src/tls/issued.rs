@@ -1,5 +1,8 @@
 //! What an issuer handed us, and whether it may be used.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     InvalidCertificate, InvalidRoots, PeerError, Roots, Summary, provider, verify::verify_chain,
 };

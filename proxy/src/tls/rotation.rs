@@ -3,6 +3,9 @@
 //! A certificate is renewed at about two thirds of its life. When that fails it is tried again with backoff;
 //! the old one stays in force until it ends. Connections are never touched: they keep what they began with.
 
+#[cfg(test)]
+mod tests;
+
 use super::{
     CertificateSource, Credentials, Identity, InvalidIssued,
     backoff::Backoff,
@@ -75,7 +78,7 @@ pub async fn run(mut source: impl CertificateSource, identity: Identity, clock: 
 enum AttemptError {
     #[error(transparent)]
     Source(#[from] SourceError),
-    #[error("what the issuer returned cannot be used: {0}")]
+    #[error("the certificate cannot be used: {0}")]
     Invalid(#[from] InvalidIssued),
     #[error("the issuer did not answer within {0:?}")]
     Timeout(Duration),

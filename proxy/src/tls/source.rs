@@ -72,8 +72,18 @@ pub enum SourceError {
     },
 }
 
-/// When to renew a certificate that ends in `life`: at about two thirds, spread by `roll` in 0..1 so that
-/// the proxies that started together do not come back together.
-fn renew_after(life: Duration, roll: f64) -> Duration {
-    life.mul_f64(0.60 + 0.12 * roll)
+/// The clock is looked at again after at most this: it may have been set, or the machine suspended.
+const CLOCK_CHECK: Duration = Duration::from_secs(30);
+
+/// Waits until about two thirds of the time to `not_after` have passed, spread so that proxies that started
+/// together do not come back together.
+pub(super) async fn renewal_due(not_after: SystemTime, clock: &Clock) {
+    let now = clock();
+    let life = not_after.duration_since(now).unwrap_or(Duration::ZERO);
+    let due = now + life.mul_f64(0.60 + 0.12 * fastrand::f64());
+    while let Ok(wait) = due.duration_since(clock())
+        && !wait.is_zero()
+    {
+        tokio::time::sleep(wait.min(CLOCK_CHECK)).await;
+    }
 }

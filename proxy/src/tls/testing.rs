@@ -2,8 +2,8 @@
 
 use super::Issued;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::time::{Duration, SystemTime};
@@ -11,10 +11,17 @@ use std::time::{Duration, SystemTime};
 /// Signs certificates for tests.
 pub(crate) struct TestCa {
     issuer: Issuer<'static, KeyPair>,
-    certificate: CertificateDer<'static>,
     /// Intermediates from this one up to the root, without the root.
     intermediates: Vec<CertificateDer<'static>>,
     root: CertificateDer<'static>,
+    root_pem: String,
+}
+
+/// The files that a `--certificate-dir` holds.
+pub(crate) struct Files {
+    pub(crate) chain: String,
+    pub(crate) key: String,
+    pub(crate) root: String,
 }
 
 /// What a test certificate says.
@@ -48,12 +55,12 @@ impl TestCa {
     pub(crate) fn root(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let params = ca_params(name);
-        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let certificate = params.self_signed(&key).unwrap();
         Self {
             issuer: Issuer::new(params, key),
-            root: certificate.clone(),
-            certificate,
             intermediates: Vec::new(),
+            root: certificate.der().clone(),
+            root_pem: certificate.pem(),
         }
     }
 
@@ -61,13 +68,13 @@ impl TestCa {
         let key = KeyPair::generate().unwrap();
         let params = ca_params(name);
         let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
-        let mut intermediates = vec![certificate.clone()];
+        let mut intermediates = vec![certificate];
         intermediates.extend(self.intermediates.iter().cloned());
         Self {
             issuer: Issuer::new(params, key),
-            root: self.root.clone(),
-            certificate,
             intermediates,
+            root: self.root.clone(),
+            root_pem: self.root_pem.clone(),
         }
     }
 
@@ -85,6 +92,47 @@ impl TestCa {
             chain,
             roots: vec![self.root.clone()],
         }
+    }
+
+    /// A workload's certificate as files. The CA must be a root.
+    pub(crate) fn files(&self, uri: &str) -> Files {
+        let key = KeyPair::generate().unwrap();
+        let chain = leaf_params(&Leaf::of(&[uri]))
+            .signed_by(&key, &self.issuer)
+            .unwrap()
+            .pem();
+        Files {
+            chain,
+            key: key.serialize_pem(),
+            root: self.root_pem.clone(),
+        }
+    }
+
+    /// A certificate for a server with a DNS name or address, and its key.
+    pub(crate) fn server(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        (
+            certificate.der().clone(),
+            PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+        )
+    }
+
+    /// Signs a request as it is, identity and all, and returns the PEM chain with the root last.
+    pub(crate) fn sign(&self, csr: &str, life: Duration) -> Vec<String> {
+        let mut request = CertificateSigningRequestParams::from_pem(csr).unwrap();
+        let now = SystemTime::now();
+        request.params.not_before = (now - Duration::from_secs(60)).into();
+        request.params.not_after = (now + life).into();
+        request.params.extended_key_usages = BOTH.to_vec();
+        let leaf = request.signed_by(&self.issuer).unwrap().pem();
+        vec![leaf, self.root_pem.clone()]
+    }
+
+    pub(crate) fn root_pem(&self) -> &str {
+        &self.root_pem
     }
 
     pub(crate) fn workload(&self, uri: &str) -> Issued {

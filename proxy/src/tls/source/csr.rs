@@ -1,6 +1,6 @@
 //! Certificates signed by the control plane, or by any other `istio.v1.auth.IstioCertificateService`.
 
-use super::{CertificateSource, Clock, Credentials, Issued, SourceError, renew_after};
+use super::{CertificateSource, Clock, Credentials, Issued, SourceError, renewal_due};
 use crate::tls::control_plane::{ControlPlane, Proof, with_sources};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256, SanType};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
@@ -12,9 +12,6 @@ use weft_xds_proto::{
     },
     spiffe::SpiffeId,
 };
-
-/// The clock is looked at again after at most this: it may have been set, or the machine suspended.
-const CLOCK_CHECK: Duration = Duration::from_secs(30);
 
 /// Asks the control plane to sign a key made here, a new one every time.
 #[derive(Debug)]
@@ -92,17 +89,7 @@ impl CertificateSource for Csr {
     }
 
     async fn renewal_due(&mut self, current: &Credentials, clock: &Clock) {
-        let now = clock();
-        let life = current
-            .not_after
-            .duration_since(now)
-            .unwrap_or(Duration::ZERO);
-        let due = now + renew_after(life, fastrand::f64());
-        while let Ok(wait) = due.duration_since(clock())
-            && !wait.is_zero()
-        {
-            tokio::time::sleep(wait.min(CLOCK_CHECK)).await;
-        }
+        renewal_due(current.not_after, clock).await;
     }
 }
 

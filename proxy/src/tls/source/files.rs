@@ -1,5 +1,8 @@
 //! Certificates from a directory that somebody else keeps fresh: `--certificate-dir`.
 
+#[cfg(test)]
+mod tests;
+
 use super::{CertificateSource, Clock, Credentials, Issued, SourceError};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use std::{
@@ -68,10 +71,11 @@ impl CertificateSource for Files {
         })
     }
 
-    async fn renewal_due(&mut self, _current: &Credentials, _clock: &Clock) {
+    /// When a file changed; or when the certificate is over, so that somebody hears of it.
+    async fn renewal_due(&mut self, current: &Credentials, clock: &Clock) {
         loop {
             tokio::time::sleep(POLL).await;
-            if self.stamps().await != self.read {
+            if self.stamps().await != self.read || clock() > current.not_after {
                 return;
             }
         }
