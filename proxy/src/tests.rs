@@ -2,5 +2,4 @@
 
 mod http;
 mod opaque;
-mod tunnel;
 mod world;

@@ -23,10 +23,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
-use tokio::{
-    sync::mpsc,
-    time::{Interval, MissedTickBehavior},
-};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Code, Request, Status, Streaming};
 use weft_xds_proto::{
@@ -45,8 +42,10 @@ const RECONNECT_FIRST: Duration = Duration::from_millis(100);
 const RECONNECT_CAP: Duration = Duration::from_secs(10);
 /// A stream that lives as long was a good one: the next failure starts with a short delay again.
 const STABLE: Duration = Duration::from_secs(5);
-/// Between two looks for destinations that nobody uses, at most.
+/// Between two looks for destinations that nobody uses: a quarter of the time after which they are forgotten,
+/// within these.
 const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP_LEAST: Duration = Duration::from_millis(100);
 /// A single response. Servers cut at 2 to 4 MiB.
 const MAX_MESSAGE: usize = 16 << 20;
 
@@ -70,7 +69,8 @@ pub struct Client {
     feed: Feed,
     mirror: Mirror,
     destination_idle: Duration,
-    sweep: Interval,
+    next_sweep: tokio::time::Instant,
+    sweep_every: Duration,
     /// The certificate did not convince the last time.
     distrusted: bool,
 }
@@ -102,7 +102,7 @@ struct Stream {
 }
 
 impl Client {
-    /// A client that has not connected yet, and what it will feed. Must be called on a runtime with time.
+    /// A client that has not connected yet, and what it will feed.
     pub fn new(config: Config, control_plane: ControlPlane) -> (Destinations, Self) {
         let own_inbound = names::inbound(&config.namespace, &config.pod).into();
         let (destinations, feed) = Destinations::new(own_inbound, config.destination_timeout);
@@ -114,15 +114,13 @@ impl Client {
             )),
             ..Node::default()
         };
-        let period = (config.destination_idle / 4).clamp(Duration::from_millis(100), SWEEP);
-        let mut sweep = tokio::time::interval(period);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let client = Self {
             control_plane,
             mirror: Mirror::new(node, feed.held().clone()),
             feed,
             destination_idle: config.destination_idle,
-            sweep,
+            next_sweep: tokio::time::Instant::now(),
+            sweep_every: (config.destination_idle / 4).clamp(SWEEP_LEAST, SWEEP),
             distrusted: false,
         };
         (destinations, client)
@@ -216,7 +214,7 @@ impl Client {
                     Ok(None) => return Ok(Ended::Goodbye),
                     Err(status) => return Ok(ended(&status)),
                 },
-                local = next_local(&mut self.feed, &mut self.sweep) => self.handle(local)?,
+                local = next_local(&mut self.feed, self.next_sweep) => self.handle(local)?,
             }
         }
     }
@@ -227,7 +225,7 @@ impl Client {
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                local = next_local(&mut self.feed, &mut self.sweep) => self.handle(local)?,
+                local = next_local(&mut self.feed, self.next_sweep) => self.handle(local)?,
             }
         }
     }
@@ -240,6 +238,7 @@ impl Client {
             }
             Local::Wanted(None) => return Err(Stop),
             Local::Sweep => {
+                self.next_sweep = tokio::time::Instant::now() + self.sweep_every;
                 let idle = self.feed.forget_idle(self.destination_idle, Instant::now());
                 if !idle.is_empty() {
                     tracing::debug!(names = ?idle, "destinations not used for a while are forgotten");
@@ -300,10 +299,10 @@ enum Local {
     Sweep,
 }
 
-async fn next_local(feed: &mut Feed, sweep: &mut Interval) -> Local {
+async fn next_local(feed: &mut Feed, next_sweep: tokio::time::Instant) -> Local {
     tokio::select! {
         wanted = feed.wanted() => Local::Wanted(wanted),
-        _ = sweep.tick() => Local::Sweep,
+        () = tokio::time::sleep_until(next_sweep) => Local::Sweep,
     }
 }
 

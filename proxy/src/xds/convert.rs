@@ -13,7 +13,7 @@ pub mod route;
 pub mod secret;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 pub use cluster::ClusterConfig;
 pub use listener::Listener;

@@ -3,6 +3,9 @@
 //! Reading takes no lock. A name that is not known yet is asked for through [`Feed`], whose other end the
 //! xDS client holds; tests hold it themselves.
 
+#[cfg(test)]
+mod tests;
+
 use super::{dump, held::Held, status::Status};
 use crate::{
     error::RequestError,
