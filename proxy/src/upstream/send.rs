@@ -245,6 +245,13 @@ impl LiveCluster {
             };
             let attempt = self.attempt(&endpoint);
             let (error, request_back) = match stream.send(request).await {
+                // The connection has held the size of the head to its limit, not the number of fields.
+                Ok(response) if response.headers().len() > self.shared.http.header_fields => {
+                    let fields = response.headers().len();
+                    let detail = format!("{} answered with {fields} fields", endpoint.address());
+                    let error = ConnectError::new(RequestError::UpstreamProtocolError, detail);
+                    (error, None)
+                }
                 Ok(response) => {
                     attempt.responded();
                     return Ok(Sent::over_http2(

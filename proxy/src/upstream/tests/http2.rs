@@ -149,6 +149,28 @@ fn a_refused_stream_was_provably_not_processed_and_another_reset_may_have_been()
 }
 
 #[test]
+fn a_response_with_too_many_fields_is_refused() {
+    worker(async {
+        let (address, _) = servers::serve(|tcp, _, _| async move {
+            let mut connection = h2::server::handshake(tcp).await.unwrap();
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let mut response = http::Response::new(());
+                for _ in 0..=HttpLimits::HEADER_FIELDS {
+                    response
+                        .headers_mut()
+                        .append("x", http::HeaderValue::from_static("y"));
+                }
+                respond.send_response(response, true).unwrap();
+            }
+        })
+        .await;
+        let cluster = live(&upstreams(), cluster(&[address]));
+        let (error, _) = failed(send(&cluster, "/").await);
+        assert_eq!(error, RequestError::UpstreamProtocolError);
+    });
+}
+
+#[test]
 fn an_idle_connection_is_closed_after_the_idle_timeout_and_a_busy_one_is_not() {
     worker(async {
         let (address, server) = servers::http2(100).await;

@@ -171,8 +171,11 @@ pub(super) async fn http2(most_streams: u32) -> (SocketAddr, Rc<Observed>) {
 
 /// Answers HTTP/1.1 requests without body with the number of its connection.
 ///
-/// `/announce` with a `Keep-Alive` of 10 s; `/wait` when it is told to; `/slow` with a body that comes when it is told to; `/last` and closes without having said so; `/close` not at all, and closes
-/// when it is not the first on its connection.
+/// - `/wait`: when it is told to.
+/// - `/slow`: the head at once, the body when it is told to.
+/// - `/announce`: with a `Keep-Alive` of 10 s.
+/// - `/last`: and closes, without having said so.
+/// - `/close`: not at all, and closes, unless it is the first on its connection.
 pub(super) async fn http1() -> (SocketAddr, Rc<Observed>) {
     serve(|mut tcp, number, observed| async move {
         let mut requests = 0;
