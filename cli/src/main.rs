@@ -1,3 +1,5 @@
 //! The `weft` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    weft_cli::run()
+}

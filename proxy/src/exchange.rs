@@ -80,7 +80,7 @@ struct Shared {
     version: Version,
     grpc: bool,
     started: Instant,
-    facts: Option<Box<Facts>>,
+    facts: RefCell<Option<Box<Facts>>>,
     known: RefCell<Option<Known>>,
     route: RefCell<Option<Arc<Route>>>,
     detail: RefCell<Option<String>>,
@@ -121,7 +121,7 @@ impl Exchange {
             version: request.version(),
             grpc: headers::is_grpc(request.headers()),
             started,
-            facts: caller.access_log.is_on().then(|| Facts::of(request)),
+            facts: RefCell::new(caller.access_log.is_on().then(|| Facts::of(request))),
             known: RefCell::new(caller.known.clone()),
             route: RefCell::default(),
             detail: RefCell::default(),
@@ -154,12 +154,8 @@ impl Exchange {
     }
 
     /// Notes what the access log is to say, once the headers have their final form.
-    pub(crate) fn note_trace(&mut self, request_id: &HeaderValue, context: &trace::Context) {
-        // Nobody else holds the exchange before its bodies are watched, but for the watchdog's weak reference.
-        if self.shared.facts.is_some()
-            && let Some(facts) =
-                Rc::get_mut(&mut self.shared).and_then(|shared| shared.facts.as_mut())
-        {
+    pub(crate) fn note_trace(&self, request_id: &HeaderValue, context: &trace::Context) {
+        if let Some(facts) = &mut *self.shared.facts.borrow_mut() {
             facts.request_id = Some(request_id.clone());
             facts.trace_id = Some(format!("{:032x}", context.trace_id));
         }
@@ -395,7 +391,7 @@ impl Shared {
             grpc_status,
             duration,
         });
-        if let Some(facts) = &self.facts
+        if let Some(facts) = &*self.facts.borrow()
             && self
                 .caller
                 .access_log

@@ -371,8 +371,8 @@ struct Inbound {
 
 impl Handler for Inbound {
     async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, RequestError> {
-        let mut exchange = Exchange::begin(&self.caller, &request);
-        Ok(match self.forward(&mut exchange, request).await {
+        let exchange = Exchange::begin(&self.caller, &request);
+        Ok(match self.forward(&exchange, request).await {
             Ok(sent) if matches!(sent.response.body(), Body::Upgrade(_)) => {
                 switch(exchange, sent, self.idle_timeout)
             }
@@ -393,7 +393,7 @@ impl Inbound {
     /// The way of a request.
     async fn forward(
         &self,
-        exchange: &mut Exchange,
+        exchange: &Exchange,
         mut request: Request<Body>,
     ) -> Result<Sent, (RequestError, Option<String>)> {
         let intake = intake::request(&mut request)
@@ -427,7 +427,7 @@ impl Inbound {
         }
     }
 
-    fn trace(&self, exchange: &mut Exchange, headers: &mut http::HeaderMap) {
+    fn trace(&self, exchange: &Exchange, headers: &mut http::HeaderMap) {
         let rng = &mut self.worker.rng.borrow_mut();
         let context = trace::enter(headers, self.worker.shared.config.trace_sampling, rng);
         let request_id = trace::request_id(headers, rng);

@@ -287,8 +287,8 @@ struct Failure {
 
 impl Handler for Outbound {
     async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, RequestError> {
-        let mut exchange = Exchange::begin(&self.caller, &request);
-        Ok(match self.forward(&mut exchange, request).await {
+        let exchange = Exchange::begin(&self.caller, &request);
+        Ok(match self.forward(&exchange, request).await {
             Ok(Answer::Response(response)) => exchange.respond(response),
             Ok(Answer::Switched(sent, idle)) => switch(exchange, sent, idle),
             Ok(Answer::Connected(connected, destination)) => {
@@ -319,7 +319,7 @@ impl Outbound {
     /// The way of a request.
     async fn forward(
         &self,
-        exchange: &mut Exchange,
+        exchange: &Exchange,
         mut request: Request<Body>,
     ) -> Result<Answer, Failure> {
         let asks_for_connection = request.method() == Method::CONNECT;
@@ -369,7 +369,7 @@ impl Outbound {
         })
     }
 
-    fn trace(&self, exchange: &mut Exchange, request: &mut Request<Body>) {
+    fn trace(&self, exchange: &Exchange, request: &mut Request<Body>) {
         let rng = &mut self.worker.rng.borrow_mut();
         let sampling = self.worker.shared.config.trace_sampling;
         let context = trace::enter(request.headers_mut(), sampling, rng);

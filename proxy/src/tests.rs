@@ -2,4 +2,5 @@
 
 mod http;
 mod opaque;
+mod tunnel;
 mod world;

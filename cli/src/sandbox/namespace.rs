@@ -70,37 +70,8 @@ impl Namespace {
         F: Future<Output = T> + 'static,
         T: Send + 'static,
     {
-        let (cancel, cancelled) = oneshot::channel::<()>();
-        let (finish, finished) = oneshot::channel();
         let namespace = self.clone();
-        thread::Builder::new()
-            .name(self.name.to_string())
-            .spawn(move || {
-                let outcome = catch_unwind(AssertUnwindSafe(|| {
-                    namespace.move_this_thread();
-                    let runtime = tokio::runtime::Builder::new_current_thread()
-                        .enable_all()
-                        .build()
-                        .expect("the system has room for a runtime");
-                    let local = tokio::task::LocalSet::new();
-                    local.block_on(&runtime, async {
-                        tokio::select! {
-                            outcome = async { body().await } => Some(outcome),
-                            _ = cancelled => None,
-                        }
-                    })
-                }));
-                match outcome {
-                    Ok(Some(value)) => drop(finish.send(Ok(value))),
-                    Ok(None) => {}
-                    Err(panic) => drop(finish.send(Err(panic))),
-                }
-            })
-            .expect("the system has room for a thread");
-        Task {
-            finished,
-            _cancel: cancel,
-        }
+        Task::on_thread(&self.name, move || namespace.move_this_thread(), body)
     }
 
     fn move_this_thread(&self) {
@@ -122,7 +93,55 @@ pub struct Task<T> {
     _cancel: oneshot::Sender<()>,
 }
 
-impl<T> Task<T> {
+impl<T: Send + 'static> Task<T> {
+    /// Starts a future on a thread of its own, in the namespace of this process.
+    pub fn outside<F>(body: impl FnOnce() -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = T> + 'static,
+    {
+        Self::on_thread("task", || {}, body)
+    }
+
+    fn on_thread<F>(
+        name: &str,
+        prepare: impl FnOnce() + Send + 'static,
+        body: impl FnOnce() -> F + Send + 'static,
+    ) -> Self
+    where
+        F: Future<Output = T> + 'static,
+    {
+        let (cancel, cancelled) = oneshot::channel::<()>();
+        let (finish, finished) = oneshot::channel();
+        thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let outcome = catch_unwind(AssertUnwindSafe(|| {
+                    prepare();
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()
+                        .expect("the system has room for a runtime");
+                    tokio::task::LocalSet::new().block_on(&runtime, async {
+                        tokio::select! {
+                            outcome = async { body().await } => Some(outcome),
+                            _ = cancelled => None,
+                        }
+                    })
+                }));
+                // Nobody waits for the result of a task that was dropped.
+                let _ = match outcome {
+                    Ok(None) => Ok(()),
+                    Ok(Some(value)) => finish.send(Ok(value)).map_err(drop),
+                    Err(panic) => finish.send(Err(panic)).map_err(drop),
+                };
+            })
+            .expect("the system has room for a thread");
+        Self {
+            finished,
+            _cancel: cancel,
+        }
+    }
+
     /// Waits outside of any runtime.
     pub fn join(self) -> T {
         outcome(self.finished.blocking_recv())

@@ -260,7 +260,7 @@ impl Child {
     /// Asks the process to end, waits as long as `grace`, and kills what is left.
     ///
     /// A process that had to be killed has a status that tells the signal.
-    pub async fn terminate(mut self, grace: Duration) -> io::Result<ExitStatus> {
+    pub async fn terminate(&mut self, grace: Duration) -> io::Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         if let Ok(status) = tokio::time::timeout(grace, self.wait()).await {
             return status;

@@ -5,7 +5,6 @@ use crate::{
     cli,
     config::Config,
     drain::Drain,
-    http::limits::HttpLimits,
     net::listen,
     snapshot::{
         Cluster, Destination, Endpoint, Inbound, InboundPort, Limits, LoadBalancer, MtlsMode,
@@ -212,11 +211,6 @@ pub(super) fn workload(name: &str) -> WorkloadName {
         name: name.into(),
         namespace: "demo".into(),
     }
-}
-
-/// The limits that every proxy here has.
-pub(super) fn limits() -> HttpLimits {
-    HttpLimits::default()
 }
 
 /// Runs a scenario with everything on this thread.

@@ -93,6 +93,8 @@ impl Connection {
 
     /// Sends a request and returns when the head of its final response is there.
     ///
+    /// Looks once more for an end that the runtime already knows of; [`Connection::is_open`] knows more.
+    ///
     /// Dropping the future, or the response's body before its end, closes the connection. Informational
     /// responses go to the caller whom [`serve`](super::serve) is answering. A body is held back for
     /// `Expect: 100-continue` until the endpoint agrees, answers, or has been silent for

@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
+use proptest::prelude::*;
 use tokio::io::AsyncReadExt;
 
 use super::{Connection, Progress};
@@ -479,4 +480,26 @@ async fn dropping_a_response_closes_its_connection() {
     };
     tokio::join!(exchange, script);
     assert_eq!(pool.len(), 0);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn no_bytes_from_an_endpoint_make_it_panic(
+        pieces in proptest::collection::vec(
+            prop_oneof![
+                Just("HTTP/1.1 100 Continue\r\n\r\n".to_owned()),
+                Just("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n".to_owned()),
+                Just("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n".to_owned()),
+                Just("3\r\nabc\r\n".to_owned()),
+                Just("0\r\n\r\n".to_owned()),
+                ".{0,20}",
+            ],
+            0..6,
+        ),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let (_, pool) = runtime.block_on(answered(&pieces.concat()));
+        prop_assert!(pool.len() <= 1);
+    }
 }

@@ -31,7 +31,8 @@ use crate::{
 
 /// Answers requests.
 pub trait Handler {
-    /// Answers one request. Dropped when the caller resets the connection while it runs.
+    /// Answers one request. Dropped when the caller resets the connection while it runs; as long as the
+    /// request's body is not read to its end, a reset is an error of that body instead.
     ///
     /// The request has its version, its target as the caller wrote it, and all its fields. `Host` is that
     /// of the target where the target has one. `Transfer-Encoding` and `Content-Length` are still there;

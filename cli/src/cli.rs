@@ -1,0 +1,65 @@
+//! The commands of `weft`.
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::demo;
+
+/// The command line of the Weft service mesh.
+#[derive(Debug, Parser)]
+#[command(name = "weft", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs a whole mesh on this machine: control plane, sidecars, applications, load.
+    Demo(demo::Args),
+    /// The sidecar, as a process of the demo: everything that `weft-proxy` takes.
+    #[command(hide = true, disable_help_flag = true)]
+    RunProxy(Passed),
+    /// The control plane, as a process of the demo: everything that `weft-control-plane` takes.
+    #[command(hide = true, disable_help_flag = true)]
+    RunControlPlane(Passed),
+    /// One of the demo's applications.
+    #[command(hide = true)]
+    DemoService(demo::services::Args),
+}
+
+/// Arguments for another program.
+#[derive(Debug, clap::Args)]
+struct Passed {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+impl Passed {
+    /// With the name of the program first, as it expects.
+    fn of(self, program: &str) -> impl Iterator<Item = OsString> {
+        [program.into()].into_iter().chain(self.arguments)
+    }
+}
+
+/// Runs `weft` with the arguments of this process.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Demo(args) => demo::run(args),
+        Command::RunProxy(passed) => return weft_proxy::cli::run(passed.of("weft-proxy")),
+        Command::RunControlPlane(passed) => {
+            return weft_control_plane::cli::run(passed.of("weft-control-plane"));
+        }
+        Command::DemoService(args) => demo::services::run(args).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        // Nothing is left to tell it to when standard error is closed.
+        let _ = writeln!(io::stderr(), "weft: {error:#}");
+        ExitCode::FAILURE
+    })
+}

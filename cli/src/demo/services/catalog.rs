@@ -1,0 +1,40 @@
+//! The catalog on the wire: gRPC service `weft.demo.v1.Catalog`, small enough to be written by hand.
+//!
+//! ```proto
+//! service Catalog {
+//!   rpc GetProduct(GetProductRequest) returns (Product);
+//!   rpc ListRelated(ListRelatedRequest) returns (stream Product);
+//! }
+//! ```
+
+/// The path of `GetProduct`.
+pub(super) const GET_PRODUCT: &str = "/weft.demo.v1.Catalog/GetProduct";
+/// The path of `ListRelated`.
+pub(super) const LIST_RELATED: &str = "/weft.demo.v1.Catalog/ListRelated";
+
+/// Asks for one product.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct GetProductRequest {
+    #[prost(uint64, tag = "1")]
+    pub(super) id: u64,
+}
+
+/// Asks for products that go with another.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ListRelatedRequest {
+    #[prost(uint64, tag = "1")]
+    pub(super) id: u64,
+    #[prost(uint32, tag = "2")]
+    pub(super) limit: u32,
+}
+
+/// A product.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Product {
+    #[prost(uint64, tag = "1")]
+    pub(super) id: u64,
+    #[prost(string, tag = "2")]
+    pub(super) name: String,
+    #[prost(uint64, tag = "3")]
+    pub(super) price_cents: u64,
+}
