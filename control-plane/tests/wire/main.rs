@@ -78,7 +78,13 @@ async fn after_a_restart_only_what_changed_meanwhile_is_sent() {
     sidecar.subscribe(Secret, names::ROOT_SECRET);
     sidecar.subscribe(Listener, "ghost:80");
     sidecar
-        .until("everything is there", |sidecar| sidecar.log.len() == 6)
+        .until("everything is there", |sidecar| {
+            [Cluster, Endpoints, Listener, Route]
+                .iter()
+                .all(|ty| sidecar.holds(*ty, SERVICE))
+                && sidecar.holds(Secret, names::ROOT_SECRET)
+                && sidecar.log.contains(&"listener -ghost:80".to_owned())
+        })
         .await;
 
     bench.stop().await;
