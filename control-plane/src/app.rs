@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{
+    net::TcpListener,
+    task::{AbortHandle, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use weft_xds_proto::{
@@ -72,6 +75,8 @@ pub struct ControlPlane {
     ads: AdsService,
     shutdown: CancellationToken,
     tasks: JoinSet<Result<(), RunError>>,
+    /// Ends last of all.
+    monitoring: Option<AbortHandle>,
     /// Watches as long as it is kept.
     source: Option<files::Source>,
 }
@@ -161,17 +166,12 @@ impl ControlPlane {
             ads: ads.clone(),
             shutdown: shutdown.clone(),
             tasks: JoinSet::new(),
+            monitoring: None,
             source: None,
         };
-        control_plane.background(async move {
-            resources.keep_current(changes).await;
-            Ok(())
-        });
+        control_plane.background(async move { resources.keep_current(changes).await });
         let renewed = serving.clone();
-        control_plane.background(async move {
-            renewed.keep_current().await;
-            Ok(())
-        });
+        control_plane.background(async move { renewed.keep_current().await });
         if let Source::Files(directory) = config.source {
             let settings = files::Settings {
                 directory,
@@ -194,7 +194,11 @@ impl ControlPlane {
             shutdown: shutdown.clone(),
         }
         .router();
-        control_plane.background(async move { Ok(axum::serve(monitoring, router).await?) });
+        control_plane.monitoring = Some(
+            control_plane
+                .tasks
+                .spawn(async move { Ok(axum::serve(monitoring, router).await?) }),
+        );
         Ok(control_plane)
     }
 
@@ -225,23 +229,34 @@ impl ControlPlane {
         }
     }
 
-    /// Tells every client to go elsewhere, and ends. Readiness fails from the first moment.
+    /// Tells every client to go elsewhere, and ends. Readiness fails from the first moment, and is
+    /// answered to the last.
     pub async fn shut_down(mut self) {
         self.shutdown.cancel();
         self.ads.ended(FAREWELL).await;
-        self.tasks.shutdown().await;
+        if let Some(monitoring) = self.monitoring.take() {
+            monitoring.abort();
+        }
+        let servers = async { while self.tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(FAREWELL, servers).await.is_err() {
+            tracing::warn!("connections left behind");
+        }
         drop(self.source);
     }
 
-    fn background(&mut self, task: impl Future<Output = Result<(), RunError>> + Send + 'static) {
-        self.tasks.spawn(task);
+    /// Runs a task that has no end of its own until shutdown.
+    fn background(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        let task = self.shutdown.clone().run_until_cancelled_owned(task);
+        self.tasks.spawn(async move {
+            task.await;
+            Ok(())
+        });
     }
 
     fn grpc(&mut self, listener: TcpListener, transport: Transport, routes: Routes) {
         let shutdown = self.shutdown.clone();
-        self.background(
-            async move { Ok(serve::serve(listener, transport, routes, shutdown).await?) },
-        );
+        self.tasks
+            .spawn(async move { Ok(serve::serve(listener, transport, routes, shutdown).await?) });
     }
 }
 

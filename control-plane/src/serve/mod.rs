@@ -116,8 +116,9 @@ async fn accept(
             match begun {
                 // Fails only when the server is gone, and the connection with it.
                 Ok(Ok(connection)) => drop(ready.send(Ok(connection)).await),
+                // Among them clients whose certificate has expired or is of another trust domain.
                 Ok(Err(error)) => {
-                    tracing::debug!(peer = %address, %error, "connection refused");
+                    tracing::info!(peer = %address, %error, "connection refused");
                 }
                 Err(_) => tracing::debug!(peer = %address, "handshake timed out"),
             }

@@ -1,0 +1,191 @@
+use futures_util::FutureExt as _;
+
+use super::*;
+use crate::{
+    fixture,
+    translate::Envoy,
+    world::{Kind, ObjectKey, ObjectRef, Store, Update},
+};
+use ResourceType::{Cluster, Endpoints, Listener};
+
+const USER: &str = "user.demo.svc.cluster.local:80";
+const OTHER: &str = "other.demo.svc.cluster.local:80";
+
+/// A service with one endpoint at an address.
+fn service(name: &str, address: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: demo}}
+spec: {{clusterIP: None, ports: [{{name: http, port: 80}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}, namespace: demo, labels: {{kubernetes.io/service-name: {name}}}}}
+addressType: IPv4
+ports: [{{name: http, port: 8080}}]
+endpoints: [{{addresses: ["{address}"]}}]
+"#
+    )
+}
+
+/// A store, resources over it, and the way from one to the other.
+struct Bench {
+    store: Arc<Store>,
+    changes: Changes,
+    resources: Arc<Resources>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let store = Store::new(World::new("cluster.local"));
+        let changes = store.follow();
+        let resources = Resources::new(changes.seen().clone());
+        Self {
+            store,
+            changes,
+            resources,
+        }
+    }
+
+    fn put(&mut self, yaml: &str) {
+        let updates = fixture::objects(yaml).into_iter().map(Update::Set);
+        self.apply(updates.collect());
+    }
+
+    fn remove_service(&mut self, name: &str) {
+        let key = ObjectKey::new("demo", name);
+        let kinds = [Kind::Service, Kind::EndpointSlice];
+        self.apply(
+            kinds
+                .map(|kind| {
+                    Update::Remove(ObjectRef {
+                        kind,
+                        key: key.clone(),
+                    })
+                })
+                .into(),
+        );
+    }
+
+    fn apply(&mut self, updates: Vec<Update>) {
+        self.store.apply(updates, Instant::now());
+        if let Some(published) = self.changes.take() {
+            self.resources.update(&published);
+        }
+    }
+
+    fn envoy() -> Dialect {
+        Dialect::Envoy(Envoy {
+            certificates: None,
+            outbound: "127.0.0.1:15001".parse().unwrap(),
+        })
+    }
+}
+
+fn changed(follower: &Follower) -> Vec<(ResourceType, String)> {
+    let changed = follower.take_changed().into_keys();
+    changed.map(|(ty, name)| (ty, name.to_string())).collect()
+}
+
+#[test]
+fn only_who_follows_what_changed_is_woken() {
+    let mut bench = Bench::new();
+    bench.put(&service("user", "10.0.0.1"));
+    bench.put(&service("other", "10.0.0.2"));
+    let mut of_user = bench.resources.follower(&Dialect::Weft);
+    let mut of_other = bench.resources.follower(&Dialect::Weft);
+    for ty in [Cluster, Endpoints, Listener] {
+        of_user.follow(ty, &USER.into());
+        of_other.follow(ty, &OTHER.into());
+    }
+    bench.put(&service("user", "10.0.0.9"));
+    assert!(of_other.changed().now_or_never().is_none());
+    assert!(of_user.changed().now_or_never().is_some());
+    assert_eq!(changed(&of_user), [(Endpoints, USER.to_owned())]);
+}
+
+#[test]
+fn a_change_that_changes_nothing_wakes_nobody() {
+    let mut bench = Bench::new();
+    bench.put(&service("user", "10.0.0.1"));
+    let mut follower = bench.resources.follower(&Dialect::Weft);
+    follower.follow(Endpoints, &USER.into());
+    bench.put(&service("user", "10.0.0.1"));
+    assert!(follower.changed().now_or_never().is_none());
+}
+
+#[test]
+fn streams_of_one_dialect_share_one_encoding() {
+    let mut bench = Bench::new();
+    bench.put(&service("user", "10.0.0.1"));
+    let mut followers = [(); 2].map(|()| bench.resources.follower(&Dialect::Weft));
+    for follower in &mut followers {
+        follower.follow(Endpoints, &USER.into());
+    }
+    let [a, b] = followers.map(|follower| follower.find(Endpoints, USER).unwrap());
+    assert!(Arc::ptr_eq(&a, &b));
+}
+
+#[test]
+fn what_comes_and_what_goes_is_a_change_for_who_asked_by_name() {
+    let mut bench = Bench::new();
+    let mut follower = bench.resources.follower(&Dialect::Weft);
+    follower.follow(Cluster, &USER.into());
+    assert_eq!(follower.find(Cluster, USER), None);
+    bench.put(&service("user", "10.0.0.1"));
+    assert_eq!(changed(&follower), [(Cluster, USER.to_owned())]);
+    assert!(follower.find(Cluster, USER).is_some());
+    bench.remove_service("user");
+    assert_eq!(changed(&follower), [(Cluster, USER.to_owned())]);
+    assert_eq!(follower.find(Cluster, USER), None);
+}
+
+#[test]
+fn a_wildcard_follows_what_comes_and_goes() {
+    let mut bench = Bench::new();
+    bench.put(&service("user", "10.0.0.1"));
+    let mut envoy = bench.resources.follower(&Bench::envoy());
+    envoy.follow_all(Cluster, true);
+    assert_eq!(envoy.names(Cluster), [Arc::from(USER)]);
+    bench.put(&service("other", "10.0.0.2"));
+    assert_eq!(changed(&envoy), [(Cluster, OTHER.to_owned())]);
+    assert_eq!(envoy.names(Cluster), [Arc::from(OTHER), Arc::from(USER)]);
+    bench.remove_service("user");
+    assert_eq!(changed(&envoy), [(Cluster, USER.to_owned())]);
+    assert_eq!(envoy.names(Cluster), [Arc::from(OTHER)]);
+}
+
+#[test]
+fn changes_wait_for_a_slow_follower_as_one_with_the_time_of_the_first() {
+    let mut bench = Bench::new();
+    bench.put(&service("user", "10.0.0.1"));
+    let mut follower = bench.resources.follower(&Dialect::Weft);
+    follower.follow(Endpoints, &USER.into());
+    let before = Instant::now();
+    bench.put(&service("user", "10.0.0.2"));
+    let between = Instant::now();
+    bench.put(&service("user", "10.0.0.3"));
+    let changed = follower.take_changed();
+    assert_eq!(changed.len(), 1);
+    let since = *changed.values().next().unwrap();
+    assert!(before <= since && since <= between);
+}
+
+#[test]
+fn nothing_is_kept_that_nobody_follows() {
+    let mut bench = Bench::new();
+    bench.put(&service("user", "10.0.0.1"));
+    let mut weft = bench.resources.follower(&Dialect::Weft);
+    let mut envoy = bench.resources.follower(&Bench::envoy());
+    weft.follow(Cluster, &USER.into());
+    weft.follow(Endpoints, &USER.into());
+    envoy.follow_all(Cluster, true);
+    assert_eq!(bench.resources.count(), 3);
+    weft.unfollow(Cluster, &USER.into());
+    envoy.follow_all(Cluster, false);
+    assert_eq!(bench.resources.count(), 1);
+    drop(weft);
+    assert_eq!(bench.resources.count(), 0);
+}
