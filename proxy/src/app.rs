@@ -31,7 +31,7 @@ use std::{
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 /// Runs a proxy until it has drained. Errors when it can't start, or when a worker fails.
@@ -115,11 +115,8 @@ async fn drain(shared: &Shared, signals: &mut Signals) {
     shared.health.draining();
     shared.drain.start();
     let config = &shared.config;
-    let finished = async {
-        // Those who call us may not know yet that we go: a moment without connections is not the end.
-        sleep(config.drain_minimum).await;
-        shared.drain.all_done().await;
-    };
+    // Those who call us may not know yet that we go: as long as they come, they are served.
+    let finished = shared.drain.quiet(config.drain_quiet);
     tokio::select! {
         finished = timeout(config.drain_timeout, finished) => match finished {
             Ok(()) => tracing::info!("drained"),

@@ -222,9 +222,9 @@ pub struct RunArgs {
     /// How long what is in flight may go on after SIGTERM.
     #[arg(long, env = "WEFT_DRAIN_TIMEOUT", value_name = "DURATION", value_parser = duration, default_value = "25s", help_heading = "Timeouts")]
     pub drain_timeout: Duration,
-    /// How long connections are taken at least after SIGTERM: others may not know yet that we go.
-    #[arg(long, env = "WEFT_DRAIN_MINIMUM", value_name = "DURATION", value_parser = duration, default_value = "1s", help_heading = "Timeouts")]
-    pub drain_minimum: Duration,
+    /// The proxy ends before that, once no connection was open, and none came, for so long.
+    #[arg(long, env = "WEFT_DRAIN_QUIET", value_name = "DURATION", value_parser = duration, default_value = "1s", help_heading = "Timeouts")]
+    pub drain_quiet: Duration,
     /// How long a caller may take for its TLS handshake.
     #[arg(long, env = "WEFT_HANDSHAKE_TIMEOUT", value_name = "DURATION", value_parser = duration, default_value = "10s", help_heading = "Timeouts")]
     pub handshake_timeout: Duration,

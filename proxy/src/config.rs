@@ -50,8 +50,8 @@ pub struct Config {
     pub http: HttpLimits,
     /// How long what is in flight may go on after the signal to stop.
     pub drain_timeout: Duration,
-    /// How long connections are taken at least after it.
-    pub drain_minimum: Duration,
+    /// It ends before that, once no connection was open, and none came, for so long.
+    pub drain_quiet: Duration,
     /// How long a caller may take for its TLS handshake.
     pub handshake_timeout: Duration,
     /// Which requests are logged.
@@ -196,7 +196,7 @@ impl TryFrom<RunArgs> for Config {
             max_edges: args.max_edges,
             http: http(&args.limits)?,
             drain_timeout: args.drain_timeout,
-            drain_minimum: args.drain_minimum,
+            drain_quiet: args.drain_quiet,
             handshake_timeout: args.handshake_timeout,
             access_log: args.access_log,
             trace_sampling: args.trace_sampling,

@@ -2,11 +2,14 @@
 //!
 //! One [`Drain`] is shared by every thread of the process: admin and the signal handler start it,
 //! connections watch it, `app` waits for the last [`Guard`]. Deadlines are not its business: whoever
-//! waits for [`Drain::all_done`] decides how long.
+//! waits for [`Drain::quiet`] decides how long.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 use tokio::sync::Notify;
 
@@ -21,6 +24,7 @@ struct Shared {
     draining: AtomicBool,
     started: Notify,
     guards: AtomicUsize,
+    guarded: AtomicU64,
     released: Notify,
 }
 
@@ -63,6 +67,7 @@ impl Drain {
     /// Counts something that a drain has to wait for.
     pub fn guard(&self) -> Guard {
         self.shared.guards.fetch_add(1, Ordering::SeqCst);
+        self.shared.guarded.fetch_add(1, Ordering::SeqCst);
         Guard {
             shared: self.shared.clone(),
         }
@@ -71,6 +76,18 @@ impl Drain {
     /// How many guards are held.
     pub fn in_flight(&self) -> usize {
         self.shared.guards.load(Ordering::SeqCst)
+    }
+
+    /// Returns once no guard was held, and none was taken, for so long.
+    pub async fn quiet(&self, period: Duration) {
+        loop {
+            self.all_done().await;
+            let before = self.shared.guarded.load(Ordering::SeqCst);
+            tokio::time::sleep(period).await;
+            if self.shared.guarded.load(Ordering::SeqCst) == before {
+                return;
+            }
+        }
     }
 
     /// Returns as soon as no guard is held, whether the proxy drains or not.
@@ -124,5 +141,20 @@ mod tests {
         drop(second);
         assert!(done.now_or_never().is_some());
         assert_eq!(drain.in_flight(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_quiet_when_nothing_came_for_the_period() {
+        let drain = Drain::new();
+        let period = Duration::from_secs(1);
+        let start = tokio::time::Instant::now();
+        let comes_late = async {
+            tokio::time::sleep(period / 2).await;
+            let guard = drain.guard();
+            tokio::time::sleep(period * 3).await;
+            drop(guard);
+        };
+        tokio::join!(drain.quiet(period), comes_late);
+        assert_eq!(start.elapsed(), period / 2 + period * 3 + period);
     }
 }

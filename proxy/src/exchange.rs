@@ -329,23 +329,20 @@ impl Shared {
             .set(due.map(|due| due + STALL_GRACE));
     }
 
+    /// Which of its times is up.
+    fn overdue(&self, now: Instant) -> RequestError {
+        match self.clock.timeout.get() {
+            Some(timeout) if timeout <= now => RequestError::RequestTimeout,
+            _ => RequestError::StreamIdleTimeout,
+        }
+    }
+
     fn poll_overdue(&self, cx: &mut Context<'_>) -> Poll<RequestError> {
         loop {
             ready!(self.clock.deadline.poll_passed(cx));
             let now = Instant::now();
             match self.due() {
-                Some(due) if due <= now => {
-                    let timed_out = self
-                        .clock
-                        .timeout
-                        .get()
-                        .is_some_and(|timeout| timeout <= now);
-                    return Poll::Ready(if timed_out {
-                        RequestError::RequestTimeout
-                    } else {
-                        RequestError::StreamIdleTimeout
-                    });
-                }
+                Some(due) if due <= now => return Poll::Ready(self.overdue(now)),
                 // Bytes moved since the deadline was set.
                 due => self.clock.deadline.set(due),
             }
@@ -550,11 +547,14 @@ impl Watchdog {
     pub(crate) async fn stalled(&self) {
         loop {
             self.deadline.passed().await;
-            let current = self.current.borrow().upgrade();
-            let due = current.and_then(|exchange| exchange.due());
-            match due.map(|due| due + STALL_GRACE) {
-                Some(at) if at <= Instant::now() => return,
-                // Bytes moved since the deadline was set, or the exchange is over.
+            let Some(exchange) = self.current.borrow().upgrade() else {
+                self.deadline.set(None);
+                continue;
+            };
+            let now = Instant::now();
+            match exchange.due().map(|due| due + STALL_GRACE) {
+                Some(at) if at <= now => return exchange.fail(exchange.overdue(now)),
+                // Bytes moved since the deadline was set.
                 at => self.deadline.set(at),
             }
         }

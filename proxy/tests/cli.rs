@@ -108,7 +108,7 @@ fn sigterm_drains_and_ends_with_success() {
         .env_clear()
         .args(WHO)
         .args(FREE_PORTS)
-        .args(["--drain-minimum", "1ms", "--log-format", "text"])
+        .args(["--drain-quiet", "1ms", "--log-format", "text"])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
