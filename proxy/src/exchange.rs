@@ -4,18 +4,21 @@
 //! bodies, breaks them off when their time is up, and tells telemetry at the end. What happens in between is
 //! decided in `inbound` and `outbound`.
 
+mod bodies;
+mod watchdog;
+
+pub(crate) use watchdog::Watchdog;
+
 use crate::{
     deadline::{Deadline, Deadlines},
     edges::Edges,
     error::RequestError,
-    http::{
-        body::{Body, BodyEnd, BodyError, Observer},
-        headers, reply, trace,
-    },
+    http::{body::Body, headers, reply, trace},
     net::tunnel::{Side, TunnelEnd, TunnelError},
     snapshot::{Route, WorkloadName},
     telemetry::{AccessLog, Direction, Edge, Entry, Outcome},
 };
+use bodies::{RequestBody, ResponseBody};
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header::USER_AGENT,
 };
@@ -29,11 +32,8 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
+use watchdog::STALL_GRACE;
 use weft_xds_proto::spiffe::SpiffeId;
-
-/// A body that is broken off is noticed where it is read. Where nobody reads, as the caller takes nothing,
-/// the connection ends this much later.
-const STALL_GRACE: Duration = Duration::from_secs(1);
 
 /// A request on its way. Dropped before it is answered, it records that the caller went away.
 #[derive(Debug)]
@@ -451,112 +451,5 @@ fn protocol(version: Version) -> &'static str {
         Version::HTTP_2 => "HTTP/2",
         Version::HTTP_10 => "HTTP/1.0",
         _ => "HTTP/1.1",
-    }
-}
-
-/// Watches what the caller sends.
-struct RequestBody {
-    shared: Rc<Shared>,
-    timeout: Option<Duration>,
-}
-
-impl Observer for RequestBody {
-    fn data(&mut self, bytes: usize) {
-        self.shared.active();
-        let received = &self.shared.received;
-        received.set(received.get() + bytes as u64);
-    }
-
-    fn end(&mut self, end: BodyEnd<'_>) {
-        match end {
-            BodyEnd::Complete { .. } => {
-                if let Some(timeout) = self.timeout {
-                    self.shared
-                        .clock
-                        .timeout
-                        .set(Some(Instant::now() + timeout));
-                    self.shared.arm();
-                }
-            }
-            BodyEnd::Failed(error) => self.shared.fail(error.into()),
-            // An endpoint may answer without having read everything.
-            BodyEnd::Dropped => {}
-        }
-    }
-}
-
-/// Watches what the endpoint answers, and breaks it off when its time is up.
-struct ResponseBody {
-    shared: Rc<Shared>,
-}
-
-impl Observer for ResponseBody {
-    fn data(&mut self, bytes: usize) {
-        self.shared.active();
-        let sent = &self.shared.sent;
-        sent.set(sent.get() + bytes as u64);
-    }
-
-    fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        self.shared.poll_overdue(cx).map(|error| match error {
-            RequestError::RequestTimeout => BodyError::RequestTimeout,
-            _ => BodyError::StreamIdleTimeout,
-        })
-    }
-
-    fn end(&mut self, end: BodyEnd<'_>) {
-        let shared = &self.shared;
-        match end {
-            BodyEnd::Complete { trailers } => {
-                if let Some(trailers) = trailers.filter(|_| shared.grpc) {
-                    shared.grpc_status.set(reply::grpc_status(trailers));
-                }
-            }
-            BodyEnd::Failed(error) => shared.fail(error.into()),
-            // The answer to HEAD is complete without the body that it describes.
-            BodyEnd::Dropped if shared.method == Method::HEAD => {}
-            BodyEnd::Dropped => shared.fail(RequestError::DownstreamReset),
-        }
-        shared.record();
-    }
-}
-
-/// Ends a connection on which a response is overdue and nobody even looks at its body, since the caller
-/// takes nothing (CVE-2020-12604).
-///
-/// For HTTP/1.1, where a connection has one exchange at a time.
-#[derive(Debug)]
-pub(crate) struct Watchdog {
-    deadline: Deadline,
-    current: RefCell<std::rc::Weak<Shared>>,
-}
-
-impl Watchdog {
-    pub(crate) fn new(deadlines: &Deadlines) -> Self {
-        Self {
-            deadline: deadlines.deadline(),
-            current: RefCell::default(),
-        }
-    }
-
-    fn watch(&self, exchange: &Rc<Shared>) {
-        self.current.replace(Rc::downgrade(exchange));
-    }
-
-    /// Returns when the connection is to be ended.
-    pub(crate) async fn stalled(&self) {
-        loop {
-            self.deadline.passed().await;
-            let Some(exchange) = self.current.borrow().upgrade() else {
-                self.deadline.set(None);
-                continue;
-            };
-            let now = Instant::now();
-            match exchange.due().map(|due| due + STALL_GRACE) {
-                Some(at) if at <= now => return exchange.fail(exchange.overdue(now)),
-                // Bytes moved since the deadline was set.
-                at => self.deadline.set(at),
-            }
-        }
     }
 }
