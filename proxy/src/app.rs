@@ -72,6 +72,7 @@ async fn control(config: Config, log: log::Control) -> anyhow::Result<()> {
         own_ports: listeners.ports(),
         registry: telemetry::Registry::new(config.workers, config.max_edges, DEFAULT_EDGE_IDLE),
         drain: Drain::new(),
+        outbound_drain: Drain::new(),
         limits: Arc::new(LimitRegistry::default()),
         status: Arc::new(StatusRegistry::default()),
         identity,
@@ -110,24 +111,30 @@ async fn control(config: Config, log: log::Control) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets what is in flight finish, for as long as there is time and nobody insists.
+/// Lets what is in flight finish, for as long as there is time and nobody insists: first what others ask of
+/// the application, then what it asks of others, which it needs to answer the former.
 async fn drain(shared: &Shared, signals: &mut Signals) {
     shared.health.draining();
     shared.drain.start();
     let config = &shared.config;
-    // Those who call us may not know yet that we go: as long as they come, they are served.
-    let finished = shared.drain.quiet(config.drain_quiet);
+    let finished = async {
+        // Those who call us may not know yet that we go: as long as they come, they are served.
+        shared.drain.quiet(config.drain_quiet).await;
+        shared.outbound_drain.start();
+        shared.outbound_drain.all_done().await;
+    };
+    let in_flight = || shared.drain.in_flight() + shared.outbound_drain.in_flight();
     tokio::select! {
         finished = timeout(config.drain_timeout, finished) => match finished {
             Ok(()) => tracing::info!("drained"),
             Err(_) => tracing::warn!(
-                connections = shared.drain.in_flight(),
+                connections = in_flight(),
                 "the drain timeout is over; what is in flight is cut off"
             ),
         },
         signal = signals.received() => tracing::warn!(
             signal,
-            connections = shared.drain.in_flight(),
+            connections = in_flight(),
             "a second signal; what is in flight is cut off"
         ),
     }

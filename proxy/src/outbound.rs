@@ -251,7 +251,7 @@ async fn http(
         target,
     });
     let shared = &worker.shared;
-    let (limits, drain) = (&shared.config.http, &shared.drain);
+    let (limits, drain) = (&shared.config.http, &shared.outbound_drain);
     if version == Verdict::Http2 {
         h2::serve(stream, limits, drain, &worker.deadlines, outbound).await;
     } else {

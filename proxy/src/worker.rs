@@ -50,13 +50,26 @@ pub(crate) struct Shared {
     pub(crate) registry: telemetry::Registry,
     pub(crate) access_log: AccessLog,
     pub(crate) health: Health,
+    /// Drains what comes in, and begins the drain of the proxy.
     pub(crate) drain: Drain,
+    /// Drains what goes out, once nothing comes in any more: the application needs it to answer.
+    pub(crate) outbound_drain: Drain,
     pub(crate) limits: Arc<LimitRegistry>,
     pub(crate) status: Arc<StatusRegistry>,
     /// Addresses of this workload.
     pub(crate) own_addresses: Vec<IpAddr>,
     /// Ports of our own listeners: a connection that "wanted" to go there was not redirected.
     pub(crate) own_ports: Vec<u16>,
+}
+
+impl Shared {
+    /// What the connections of a direction drain by.
+    pub(crate) fn drain_of(&self, direction: Direction) -> &Drain {
+        match direction {
+            Direction::Inbound => &self.drain,
+            Direction::Outbound => &self.outbound_drain,
+        }
+    }
 }
 
 /// The listeners of one worker.
@@ -146,7 +159,7 @@ impl Worker {
         loop {
             match listener.accept().await {
                 Ok((tcp, caller)) => {
-                    let guard = self.shared.drain.guard();
+                    let guard = self.shared.drain_of(direction).guard();
                     let worker = self.clone();
                     spawn_local(async move {
                         worker.connection(tcp, canonical(caller), direction).await;

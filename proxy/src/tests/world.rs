@@ -82,6 +82,8 @@ pub(super) fn proxy(ca: &TestCa, identity: &str, flags: &[&str]) -> Proxy {
         registry,
         access_log: AccessLog::stdout(AccessLogMode::Off).unwrap(),
         health: Health::new(1, Instant::now()),
+        // One switch here: which direction drains first is the concern of `app`.
+        outbound_drain: drain.clone(),
         drain,
         limits: Arc::new(LimitRegistry::default()),
         status: Arc::new(StatusRegistry::default()),
