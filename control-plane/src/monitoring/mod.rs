@@ -93,6 +93,11 @@ impl Collector for Inventory {
                 world.workload_count() as u64,
             ),
             (
+                "world_ready_endpoints",
+                "Addresses of services that take new connections",
+                world.ready_endpoint_count() as u64,
+            ),
+            (
                 "xds_resources",
                 "Resources that proxies follow, each rendered once per dialect",
                 self.resources.count() as u64,

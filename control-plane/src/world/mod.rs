@@ -111,6 +111,12 @@ impl World {
         self.workloads.len()
     }
 
+    /// How many addresses of services take new connections.
+    pub fn ready_endpoint_count(&self) -> usize {
+        let endpoints = self.slices.iter().flat_map(|(_, slice)| &slice.endpoints);
+        endpoints.filter(|endpoint| endpoint.ready).count()
+    }
+
     /// The service port at a virtual address.
     pub fn service_at(&self, address: SocketAddr) -> Option<(&Arc<Service>, &ServicePort)> {
         self.services_at
