@@ -257,7 +257,7 @@ fn port_in_use() -> anyhow::Result<()> {
 fn missing_capability() -> anyhow::Result<()> {
     let mesh = Mesh::start()?;
     let pod = mesh.network().pod("plain")?;
-    let mut init = pod
+    let init = pod
         .command(binaries::path("weft-proxy")?)
         .arg("init")
         .uid(names::PROXY_UID)

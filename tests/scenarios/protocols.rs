@@ -242,7 +242,7 @@ fn redis() -> anyhow::Result<()> {
         .spawn()?;
     let address = pair.address();
     let ask = |command: &[&str]| -> anyhow::Result<String> {
-        let mut client = pair
+        let client = pair
             .client
             .pod
             .command("redis-cli")
@@ -283,7 +283,7 @@ fn mariadb() -> anyhow::Result<()> {
     let pair = Pair::start(None, |pod| apps::tcp::echo(pod, PORT + 1))?;
     let data = tempfile::tempdir()?;
     let path = data.path().display();
-    let mut install = pair
+    let install = pair
         .server
         .pod
         .command("mariadb-install-db")
@@ -314,7 +314,7 @@ fn mariadb() -> anyhow::Result<()> {
     let address = pair.address();
     let query = || -> anyhow::Result<(String, Duration)> {
         let start = Instant::now();
-        let mut client = pair
+        let client = pair
             .client
             .pod
             .command("mariadb")

@@ -133,7 +133,7 @@ impl Mesh {
     /// Kills the control plane as a crash would.
     pub fn kill_control_plane(&mut self) -> anyhow::Result<()> {
         let process = self.control_plane.process.take();
-        let mut process = process.context("the control plane runs")?;
+        let process = process.context("the control plane runs")?;
         process.signal(rustix::process::Signal::KILL)?;
         until("the control plane is gone", PATIENCE, || {
             matches!(process.try_wait(), Ok(Some(_)))
@@ -229,7 +229,6 @@ impl Mesh {
             .command(binaries::path("weft-proxy")?)
             .arg("init")
             .spawn()?;
-        let mut init = init;
         until("interception is set up", PATIENCE, || {
             !matches!(init.try_wait(), Ok(None))
         })?;

@@ -63,6 +63,15 @@ impl Manifests {
         self.write()
     }
 
+    /// How many addresses of services take requests, by what was written.
+    pub(super) fn ready_endpoints(&self) -> usize {
+        self.pods
+            .iter()
+            .filter(|(name, pod)| name.workload.service().is_some() && pod.phase == Phase::Ready)
+            .map(|(_, pod)| pod.addresses.len())
+            .sum()
+    }
+
     fn write(&mut self) -> anyhow::Result<()> {
         let files = render(&self.pods)?;
         for (file, text) in &files {
@@ -291,6 +300,7 @@ mod tests {
         assert!(files().contains(&"pod-user-1.yaml".to_owned()));
         let slices = fs::read_to_string(directory.path().join("service-user.yaml")).unwrap();
         assert!(slices.contains("10.244.0.2"), "{slices}");
+        assert_eq!(manifests.ready_endpoints(), 2);
         manifests.remove(USER_1).unwrap();
         assert_eq!(files(), services);
     }

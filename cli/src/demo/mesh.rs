@@ -16,7 +16,7 @@ use weft_xds_proto::names;
 use super::{
     load,
     manifests::{Manifests, Phase},
-    metrics::Edges,
+    metrics::{self, Edges},
     place::{Ground, Place},
     pod::{Pod, Surroundings},
     probe,
@@ -30,7 +30,8 @@ use crate::sandbox::{Child, Command, Task};
 #[derive(Debug)]
 pub(super) struct Mesh {
     pods: RefCell<BTreeMap<PodName, Pod>>,
-    control_plane: RefCell<Child>,
+    control_plane: Child,
+    monitoring: SocketAddr,
     manifests: RefCell<Manifests>,
     surroundings: Surroundings,
     ground: RefCell<Ground>,
@@ -64,12 +65,13 @@ impl Mesh {
             ca_directory: ca,
             tokens,
         };
-        let mut control_plane = control_plane(&place, &config, &surroundings).spawn()?;
-        let health = SocketAddr::new(place.address(), names::MONITORING_PORT);
-        probe::ready(&mut control_plane, health).await?;
+        let control_plane = control_plane(&place, &config, &surroundings).spawn()?;
+        let monitoring = SocketAddr::new(place.address(), names::MONITORING_PORT);
+        probe::ready(&control_plane, monitoring).await?;
         Ok(Self {
             pods: RefCell::default(),
-            control_plane: RefCell::new(control_plane),
+            control_plane,
+            monitoring,
             manifests: RefCell::new(manifests),
             surroundings,
             ground: RefCell::new(ground),
@@ -89,7 +91,24 @@ impl Mesh {
             self.tell(pod.name, &pod.addresses(), Phase::Ready)?;
             self.pods.borrow_mut().insert(pod.name, pod);
         }
-        Ok(())
+        self.told().await
+    }
+
+    /// Waits until the control plane has read which endpoints are ready: a caller that asked before would be told
+    /// that there are none.
+    async fn told(&self) -> anyhow::Result<()> {
+        let expected = self.manifests.borrow().ready_endpoints();
+        let told = async || {
+            let exposition = probe::get(self.monitoring, "/metrics").await?;
+            let known = metrics::gauge(&exposition, "weft_world_ready_endpoints");
+            let known = known.context("weft_world_ready_endpoints is not exposed")?;
+            anyhow::ensure!(
+                known as usize == expected,
+                "it knows of {known} endpoints, not of {expected}"
+            );
+            Ok(())
+        };
+        probe::until(&self.control_plane, "up to date", told).await
     }
 
     /// Tells callers that a pod takes no more requests, as the first step of taking it away.
@@ -149,14 +168,8 @@ impl Mesh {
 
     /// Fails when a process has ended by itself.
     pub(super) fn check(&self) -> anyhow::Result<()> {
-        let mut control_plane = self.control_plane.borrow_mut();
-        if let Some(status) = control_plane.try_wait()? {
-            anyhow::bail!(
-                "the control plane ended ({status}){}",
-                probe::quote(&control_plane)
-            );
-        }
-        self.pods.borrow_mut().values_mut().try_for_each(Pod::check)
+        probe::check(&self.control_plane)?;
+        self.pods.borrow().values().try_for_each(Pod::check)
     }
 
     fn tell(&self, name: PodName, addresses: &[IpAddr], phase: Phase) -> anyhow::Result<()> {

@@ -121,6 +121,15 @@ impl Edges {
     }
 }
 
+/// A metric without labels in an exposition.
+pub(super) fn gauge(exposition: &str, name: &str) -> Option<f64> {
+    exposition
+        .lines()
+        .filter_map(Sample::parse)
+        .find(|sample| sample.name == name)
+        .map(|sample| sample.value)
+}
+
 /// The outbound edges of a workload in an exposition of its sidecar.
 fn parse(source: Workload, exposition: &str) -> BTreeMap<Edge, Counts> {
     let mut edges: BTreeMap<Edge, Counts> = BTreeMap::new();
@@ -281,6 +290,13 @@ mod tests {
         ] {
             assert_eq!(Sample::parse(line), None, "{line:?}");
         }
+    }
+
+    #[test]
+    fn a_gauge_is_found_by_its_whole_name() {
+        let exposition = "# TYPE up gauge\nupper 2\nup 1\n";
+        assert_eq!(gauge(exposition, "up"), Some(1.0));
+        assert_eq!(gauge(exposition, "down"), None);
     }
 
     #[test]

@@ -64,15 +64,15 @@ impl Pod {
                 .await
                 .with_context(|| format!("{name} cannot intercept connections"))?;
         }
-        let mut sidecar = sidecar(name, &place, surroundings)?.spawn()?;
+        let sidecar = sidecar(name, &place, surroundings)?.spawn()?;
         let health = SocketAddr::new(place.address(), names::HEALTH_PORT);
-        probe::ready(&mut sidecar, health).await?;
+        probe::ready(&sidecar, health).await?;
         let app = match name.workload.service() {
             None => None,
             Some(service) => {
-                let mut app = application(name, &service, &place, surroundings).spawn()?;
+                let app = application(name, &service, &place, surroundings).spawn()?;
                 let port = app_port(&service, surroundings.mode);
-                probe::until(&mut app, "ready", async || {
+                probe::until(&app, "ready", async || {
                     anyhow::ensure!(place.listens(port), "nothing listens on port {port}");
                     Ok(())
                 })
@@ -114,23 +114,21 @@ impl Pod {
         }
     }
 
-    /// Names the first process that has ended although nobody asked it to.
-    pub(super) fn check(&mut self) -> anyhow::Result<()> {
-        for child in self.app.iter_mut().chain([&mut self.sidecar]) {
-            if let Some(status) = child.try_wait()? {
-                anyhow::bail!("{} ended ({status}){}", child.name(), probe::quote(child));
-            }
-        }
-        Ok(())
+    /// Fails when a process has ended by itself.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        self.app
+            .iter()
+            .chain([&self.sidecar])
+            .try_for_each(probe::check)
     }
 
     /// Ends the pod as kubelet ends one with a native sidecar turned around: the sidecar finishes what is in flight
     /// while the application still answers, then the application goes.
-    pub(super) async fn drain(mut self) -> anyhow::Result<()> {
+    pub(super) async fn drain(self) -> anyhow::Result<()> {
         // The sidecar goes first because requests come through it: with the application gone, those under way
         // would fail.
-        end(&mut self.sidecar).await?;
-        match &mut self.app {
+        end(&self.sidecar).await?;
+        match &self.app {
             Some(app) => end(app).await,
             None => Ok(()),
         }
@@ -145,7 +143,7 @@ impl Pod {
     }
 }
 
-async fn end(child: &mut Child) -> anyhow::Result<()> {
+async fn end(child: &Child) -> anyhow::Result<()> {
     let status = child.terminate(GRACE).await?;
     anyhow::ensure!(
         status.success(),
@@ -158,12 +156,12 @@ async fn end(child: &mut Child) -> anyhow::Result<()> {
 
 /// Redirects the pod's connections to its sidecar, as an init container does: as root, inside the namespace.
 pub(super) async fn intercept(place: &Place, program: &Path) -> anyhow::Result<()> {
-    let mut init = place
+    let init = place
         .command(program, 0)
         .args(["run-proxy", "init"])
         .name("weft-proxy init")
         .spawn()?;
-    probe::success(&mut init).await
+    probe::success(&init).await
 }
 
 fn sidecar(name: PodName, place: &Place, surroundings: &Surroundings) -> anyhow::Result<Command> {
@@ -184,7 +182,9 @@ fn sidecar(name: PodName, place: &Place, surroundings: &Surroundings) -> anyhow:
             "--xds-token={}",
             token(name, surroundings)?.display()
         ))
-        .arg("--workers=1");
+        .arg("--workers=1")
+        // Short, so that a short demo has the time to bring a replica back under load.
+        .arg("--drain-grace=500ms");
     Ok(match surroundings.mode {
         Mode::Namespaces => command,
         Mode::Explicit => explicit(command, name, place),

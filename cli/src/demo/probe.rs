@@ -19,7 +19,7 @@ const ANSWER: Duration = Duration::from_secs(2);
 const LOG_LINES: usize = 20;
 
 /// Waits until a process answers 200 to a readiness request.
-pub(super) async fn ready(child: &mut Child, address: SocketAddr) -> anyhow::Result<()> {
+pub(super) async fn ready(child: &Child, address: SocketAddr) -> anyhow::Result<()> {
     until(child, "ready", async || {
         get(address, "/readyz").await.map(drop)
     })
@@ -28,7 +28,7 @@ pub(super) async fn ready(child: &mut Child, address: SocketAddr) -> anyhow::Res
 
 /// Waits until a condition holds, or says why not: the process ended or took too long, and the end of its log.
 pub(super) async fn until(
-    child: &mut Child,
+    child: &Child,
     what: &str,
     mut condition: impl AsyncFnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
@@ -58,7 +58,7 @@ pub(super) async fn until(
 }
 
 /// Waits for a process to end with success.
-pub(super) async fn success(child: &mut Child) -> anyhow::Result<()> {
+pub(super) async fn success(child: &Child) -> anyhow::Result<()> {
     let Ok(status) = timeout(PATIENCE, child.wait()).await else {
         bail!(
             "{} has not ended after {PATIENCE:?}{}",
@@ -69,6 +69,14 @@ pub(super) async fn success(child: &mut Child) -> anyhow::Result<()> {
     let status = status?;
     if !status.success() {
         bail!("{} failed ({status}){}", child.name(), quote(child));
+    }
+    Ok(())
+}
+
+/// Fails when a process has ended, which nobody asked it to.
+pub(super) fn check(child: &Child) -> anyhow::Result<()> {
+    if let Some(status) = child.try_wait()? {
+        bail!("{} ended ({status}){}", child.name(), quote(child));
     }
     Ok(())
 }
@@ -96,12 +104,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_that_ends_too_early_is_quoted() {
-        let mut child = Command::new("sh")
+        let child = Command::new("sh")
             .args(["-c", "echo the port is taken; exit 3"])
             .name("control plane")
             .spawn()
             .unwrap();
-        let error = until(&mut child, "ready", async || bail!("no answer"))
+        let error = until(&child, "ready", async || bail!("no answer"))
             .await
             .unwrap_err();
         assert_eq!(
@@ -112,8 +120,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_process_that_fails_is_quoted() {
-        let mut child = Command::new("sh").args(["-c", "exit 1"]).spawn().unwrap();
-        let error = success(&mut child).await.unwrap_err();
+        let child = Command::new("sh").args(["-c", "exit 1"]).spawn().unwrap();
+        let error = success(&child).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "sh failed (exit status: 1); it logged nothing"

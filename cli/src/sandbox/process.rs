@@ -14,7 +14,7 @@ use std::{
     },
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
-    sync::{LazyLock, mpsc},
+    sync::{LazyLock, Mutex, MutexGuard, PoisonError, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -136,8 +136,7 @@ impl Command {
             name: self.name,
             pid,
             pidfd,
-            child,
-            ended: None,
+            process: Mutex::new(Process { child, ended: None }),
             log,
         })
     }
@@ -216,9 +215,15 @@ pub struct Child {
     name: String,
     pid: Pid,
     pidfd: OwnedFd,
+    process: Mutex<Process>,
+    log: File,
+}
+
+/// A process until it is reaped, and what was learned by that.
+#[derive(Debug)]
+struct Process {
     child: std::process::Child,
     ended: Option<ExitStatus>,
-    log: File,
 }
 
 impl Child {
@@ -229,11 +234,11 @@ impl Child {
 
     /// The process id.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.pid.as_raw_pid().cast_unsigned()
     }
 
     /// How it ended, if it has.
-    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+    pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
         if self.ends_within(Duration::ZERO) {
             return self.reap().map(Some);
         }
@@ -241,7 +246,7 @@ impl Child {
     }
 
     /// Waits for the process to end by itself.
-    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+    pub async fn wait(&self) -> io::Result<ExitStatus> {
         let pidfd = self.pidfd.try_clone()?;
         // SAFETY: `AsyncFd` owns the descriptor, which stays the same and open for as long as it is registered.
         let exit = unsafe { AsyncFd::register_with_interest(pidfd, Interest::READABLE) }?;
@@ -260,7 +265,7 @@ impl Child {
     /// Asks the process to end, waits as long as `grace`, and kills what is left.
     ///
     /// A process that had to be killed has a status that tells the signal.
-    pub async fn terminate(&mut self, grace: Duration) -> io::Result<ExitStatus> {
+    pub async fn terminate(&self, grace: Duration) -> io::Result<ExitStatus> {
         self.signal(Signal::TERM)?;
         if let Ok(status) = tokio::time::timeout(grace, self.wait()).await {
             return status;
@@ -289,15 +294,21 @@ impl Child {
     }
 
     /// Ends what an ended process left in its group, then takes its status.
-    fn reap(&mut self) -> io::Result<ExitStatus> {
-        if let Some(status) = self.ended {
+    fn reap(&self) -> io::Result<ExitStatus> {
+        let mut process = self.process();
+        if let Some(status) = process.ended {
             return Ok(status);
         }
         // Only until the leader is reaped is it sure that nothing else has its number. An empty group is no failure.
         let _ = kill_process_group(self.pid, Signal::KILL);
-        let status = self.child.wait()?;
-        self.ended = Some(status);
+        let status = process.child.wait()?;
+        process.ended = Some(status);
         Ok(status)
+    }
+
+    fn process(&self) -> MutexGuard<'_, Process> {
+        // Every change is one assignment: a panic leaves nothing half done.
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn ends_within(&self, patience: Duration) -> bool {
@@ -319,7 +330,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        if self.ended.is_some() {
+        if self.process().ended.is_some() {
             return;
         }
         // Failures to signal mean that the process is gone, which is what is wanted.

@@ -93,14 +93,14 @@ fn a_process_runs_inside_its_pod_as_the_wanted_user() {
     let pod = network.pod("user-0").unwrap();
     let script =
         "id -u; id -g; id -G; readlink /proc/self/ns/net; cat /proc/self/status | grep CapEff";
-    let mut child = pod
+    let child = pod
         .command("sh")
         .args(["-c", script])
         .uid(1000)
         .spawn()
         .unwrap();
     let namespace = pod.enter(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap());
-    wait(&mut child);
+    wait(&child);
     assert_eq!(
         child.log(),
         format!(
@@ -118,8 +118,8 @@ fn a_program_in_a_closed_directory_runs_as_another_user() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("true");
     std::fs::copy("/bin/true", &program).unwrap();
-    let mut child = Command::new(&program).uid(1000).spawn().unwrap();
-    assert!(wait(&mut child).success(), "{}", child.log());
+    let child = Command::new(&program).uid(1000).spawn().unwrap();
+    assert!(wait(&child).success(), "{}", child.log());
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn the_kernel_ends_children_whose_parent_is_killed() {
     assert!(!is_used(namespace), "the namespace outlived its processes");
 }
 
-fn wait(child: &mut Child) -> std::process::ExitStatus {
+fn wait(child: &Child) -> std::process::ExitStatus {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
