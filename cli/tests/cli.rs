@@ -9,6 +9,7 @@ use std::{
 };
 
 use assert_cmd::cargo::cargo_bin_cmd;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 /// Marks the processes of one test: they inherit it.
@@ -48,13 +49,24 @@ fn a_demo_in_namespaces_is_good() {
 #[test]
 fn an_interrupted_demo_leaves_nothing_behind() {
     for mode in modes() {
+        for interruption in [Signal::INT, Signal::TERM] {
+            let temporary = tempfile::tempdir().unwrap();
+            let demo = start(mode, "interrupted", temporary.path());
+            signal(demo.id(), interruption);
+            leaves_nothing(demo, "interrupted", temporary.path());
+        }
+    }
+}
+
+#[test]
+fn a_demo_that_lost_a_process_fails_and_leaves_nothing_behind() {
+    for mode in modes() {
         let temporary = tempfile::tempdir().unwrap();
-        let mut demo = start(mode, "interrupted", temporary.path());
-        signal(&demo, rustix::process::Signal::INT);
-        assert_eq!(demo.wait().unwrap().code(), Some(1));
-        assert_eq!(marked("interrupted"), Vec::<u32>::new(), "{mode}");
-        let left: Vec<_> = fs::read_dir(temporary.path()).unwrap().collect();
-        assert!(left.is_empty(), "{mode}: {left:?}");
+        let demo = start(mode, "lost", temporary.path());
+        let processes = marked("lost");
+        let lost = processes.iter().find(|id| **id != demo.id()).unwrap();
+        signal(*lost, Signal::KILL);
+        leaves_nothing(demo, "lost", temporary.path());
     }
 }
 
@@ -64,7 +76,7 @@ fn a_killed_demo_takes_its_processes_along() {
         let temporary = tempfile::tempdir().unwrap();
         let mut demo = start(mode, "killed", temporary.path());
         assert!(marked("killed").len() > 14, "{mode}");
-        signal(&demo, rustix::process::Signal::KILL);
+        signal(demo.id(), Signal::KILL);
         demo.wait().unwrap();
         let deadline = Instant::now() + Duration::from_secs(10);
         while !marked("killed").is_empty() {
@@ -174,8 +186,17 @@ fn start(mode: &str, mark: &str, temporary: &Path) -> Child {
     demo
 }
 
-fn signal(demo: &Child, signal: rustix::process::Signal) {
-    rustix::process::kill_process(rustix::process::Pid::from_child(demo), signal).unwrap();
+/// Waits for a demo to fail, and looks for what is left of it.
+fn leaves_nothing(mut demo: Child, mark: &str, temporary: &Path) {
+    assert_eq!(demo.wait().unwrap().code(), Some(1));
+    assert_eq!(marked(mark), Vec::<u32>::new());
+    let left: Vec<_> = fs::read_dir(temporary).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+fn signal(process: u32, signal: Signal) {
+    let id = Pid::from_raw(process.cast_signed()).unwrap();
+    kill_process(id, signal).unwrap();
 }
 
 /// The running processes with a mark.

@@ -177,13 +177,6 @@ impl Mesh {
     }
 }
 
-impl Drop for Mesh {
-    fn drop(&mut self) {
-        // All at once: ending them one by one, each with its grace, would take long.
-        self.pods.borrow().values().for_each(Pod::abandon);
-    }
-}
-
 async fn read_metrics(name: PodName, address: SocketAddr) -> anyhow::Result<String> {
     probe::get(address, "/metrics")
         .await

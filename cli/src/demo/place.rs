@@ -123,10 +123,13 @@ impl Place {
 
     /// A process in this place, as a user of the pod's where there can be several.
     pub(super) fn command(&self, program: impl AsRef<OsStr>, uid: u32) -> Command {
-        match self {
+        let command = match self {
             Self::Pod(pod) => pod.command(program).uid(uid),
             Self::Loopback(_) => Command::new(program),
-        }
+        };
+        // What has to end in order is ended before it is dropped; the rest is dropped because the demo is over, and a
+        // grace for one process after the other would take long.
+        command.grace(Duration::ZERO)
     }
 
     /// Runs a future where the pod's own processes run.

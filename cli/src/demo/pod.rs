@@ -133,14 +133,6 @@ impl Pod {
             None => Ok(()),
         }
     }
-
-    /// Asks everything to end, without waiting.
-    pub(super) fn abandon(&self) {
-        for child in self.app.iter().chain([&self.sidecar]) {
-            // Dropping the pod kills what does not listen.
-            let _ = child.signal(rustix::process::Signal::KILL);
-        }
-    }
 }
 
 async fn end(child: &Child) -> anyhow::Result<()> {

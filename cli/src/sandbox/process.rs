@@ -36,7 +36,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{Namespace, SandboxError};
 
-/// How long a dropped child may take to end by itself.
+/// How long a dropped child may take to end by itself, unless its command says otherwise.
 const GRACE_ON_DROP: Duration = Duration::from_secs(2);
 
 /// A process to be started: arguments and environment as in [`std::process::Command`], and the rest of its sandbox.
@@ -51,6 +51,7 @@ pub struct Command {
     directory: Option<PathBuf>,
     namespace: Option<Namespace>,
     user: Option<u32>,
+    grace: Duration,
 }
 
 impl Command {
@@ -70,6 +71,7 @@ impl Command {
             directory: None,
             namespace: None,
             user: None,
+            grace: GRACE_ON_DROP,
         }
     }
 
@@ -124,6 +126,12 @@ impl Command {
         self
     }
 
+    /// How long the process may take to end by itself when its [`Child`] is dropped; two seconds unless given.
+    pub fn grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+
     /// Starts the process.
     pub fn spawn(self) -> Result<Child, SandboxError> {
         let failed = |error: io::Error| SandboxError::new(format!("start {}", self.name), error);
@@ -137,6 +145,7 @@ impl Command {
             pid,
             pidfd,
             process: Mutex::new(Process { child, ended: None }),
+            grace: self.grace,
             log,
         })
     }
@@ -216,6 +225,7 @@ pub struct Child {
     pid: Pid,
     pidfd: OwnedFd,
     process: Mutex<Process>,
+    grace: Duration,
     log: File,
 }
 
@@ -335,7 +345,7 @@ impl Drop for Child {
         }
         // Failures to signal mean that the process is gone, which is what is wanted.
         let _ = self.signal(Signal::TERM);
-        let _ = self.ends_within(GRACE_ON_DROP);
+        let _ = self.ends_within(self.grace);
         let _ = self.reap();
     }
 }
