@@ -272,7 +272,7 @@ impl<'a> Journey<'a> {
     }
 
     fn tell(&mut self, what: String) {
-        let at = milliseconds(self.start.elapsed()) / 1e3;
+        let at = milliseconds(self.start.elapsed()).round() / 1e3;
         self.live.borrow_mut().tell(&format!("{at:.1} s: {what}"));
         self.events.push(Event { at, what });
     }
