@@ -248,7 +248,7 @@ fn port_in_use() -> anyhow::Result<()> {
         .context("a sidecar started on a port in use")?;
     let message = format!("{refused:#}");
     ensure!(
-        message.contains("--outbound") && message.contains("15001"),
+        message.contains("--outbound-listen") && message.contains("15001"),
         "the error does not name flag and port: {message}"
     );
     Ok(())

@@ -16,7 +16,7 @@ use weft_tests::{
         self, certificate,
         envoy::{Envoy, socket_address},
     },
-    wait::{self, until},
+    wait::{self, request_for, until},
 };
 use weft_xds_proto::names;
 
@@ -139,21 +139,11 @@ fn who_answers_envoy(pod: &Pod) -> anyhow::Result<String> {
         .to_owned())
 }
 
-/// A GET with a `Host` of its own, from the namespace of the calling thread; the answer must be a 200.
+/// A GET for an authority at an address, from the namespace of the calling thread; the answer must be a 200.
 fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<String> {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    let start = answer.find('{').context("the answer is JSON")?;
-    let end = answer.rfind('}').context("the answer is JSON")?;
-    Ok(answer[start..=end].to_owned())
+    let (status, body) = request_for(address, host, "GET", path, "")?;
+    ensure!(status == 200, "{status}: {body}");
+    Ok(body)
 }
 
 fn ads_bootstrap(mesh: &Mesh, api_type: &str, metadata: Value) -> Value {

@@ -242,12 +242,12 @@ impl Mesh {
         let token = self.directory.path().join(format!("{name}.token"));
         fs::write(&token, self.join_token(name)?)?;
         let address = self.control_plane_address(names::XDS_TLS_PORT);
-        let sidecar = pod
+        let mut sidecar = pod
             .command(binaries::path("weft-proxy")?)
             .arg("run")
-            .arg(format!("--xds-address=https://{address}"))
+            .arg(format!("--xds-address={address}"))
             .arg(format!("--xds-ca={}", self.roots().display()))
-            .arg(format!("--token-file={}", token.display()))
+            .arg(format!("--xds-token={}", token.display()))
             .arg(format!("--trust-domain={TRUST_DOMAIN}"))
             .arg(format!("--namespace={NAMESPACE}"))
             .arg(format!("--pod={name}"))
@@ -257,17 +257,21 @@ impl Mesh {
             .uid(names::PROXY_UID)
             .name(format!("sidecar of {name}"))
             .spawn()?;
-        let ready = || {
+        let is_ready = || {
             wait::http_get(pod, names::HEALTH_PORT, "/readyz")
                 .is_ok_and(|(status, _)| status == 200)
         };
-        until("the sidecar is ready", PATIENCE, ready).map_err(|error| {
-            let log = sidecar.log_tail(40);
-            let control_plane = self.control_plane_log();
-            error.context(format!(
-                "log of the sidecar of {name}:\n{log}\nlog of the control plane:\n{control_plane}"
-            ))
-        })?;
+        let waited = until("the sidecar is ready or gone", PATIENCE, || {
+            is_ready() || !matches!(sidecar.try_wait(), Ok(None))
+        });
+        let running = sidecar.try_wait()?.is_none();
+        ensure!(
+            waited.is_ok() && running,
+            "{}; log of the sidecar of {name}:\n{}\nlog of the control plane:\n{}",
+            waited.map_or_else(|error| error.to_string(), |()| "it ended".to_owned()),
+            sidecar.log_tail(40),
+            self.control_plane_log()
+        );
         Ok(sidecar)
     }
 }

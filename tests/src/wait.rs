@@ -53,12 +53,23 @@ pub fn request(
     path: &str,
     body: &str,
 ) -> anyhow::Result<(u16, String)> {
+    request_for(address, &address.to_string(), method, path, body)
+}
+
+/// The same for another authority than the address.
+pub fn request_for(
+    address: SocketAddr,
+    host: &str,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> anyhow::Result<(u16, String)> {
     const TIMEOUT: Duration = Duration::from_secs(10);
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     write!(
         stream,
-        "{method} {path} HTTP/1.0\r\nHost: {address}\r\nContent-Length: {}\r\n\r\n{body}",
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )?;
     let mut answer = Vec::new();
@@ -68,5 +79,25 @@ pub fn request(
         .split_once("\r\n\r\n")
         .with_context(|| format!("{address}{path} answered {answer:?}, which is not HTTP"))?;
     let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
-    Ok((status.context("an answer has a status")?, body.to_owned()))
+    let is_chunked = head.to_lowercase().contains("transfer-encoding: chunked");
+    let body = if is_chunked {
+        dechunk(body).with_context(|| format!("{address}{path} answered {body:?}"))?
+    } else {
+        body.to_owned()
+    };
+    Ok((status.context("an answer has a status")?, body))
+}
+
+/// The body within chunks; nothing when the last one is missing.
+fn dechunk(mut chunks: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (size, rest) = chunks.split_once("\r\n")?;
+        let size = usize::from_str_radix(size, 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body += rest.get(..size)?;
+        chunks = rest.get(size..)?.strip_prefix("\r\n")?;
+    }
 }
