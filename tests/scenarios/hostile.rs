@@ -106,13 +106,10 @@ fn expired_certificate() -> anyhow::Result<()> {
         issued.elapsed() > LIFETIME + Duration::from_secs(1)
     })?;
     ensure!(ask().is_err(), "an expired certificate was taken");
-    let log = pair.server.sidecar.log();
-    ensure!(
-        log.lines().any(|line| line.contains("expired")),
-        "the sidecar does not say why: {}",
-        pair.server.sidecar.log_tail(10)
-    );
-    Ok(())
+    until("the sidecar says why", PATIENCE, || {
+        pair.server.sidecar.log().contains("expired")
+    })
+    .with_context(|| format!("{:?}\n{}", ask(), pair.logs()))
 }
 
 /// A request over mutual TLS with certificates of a directory, checking nothing of the server but its root.

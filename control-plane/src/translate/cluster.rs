@@ -23,8 +23,8 @@ use envoy_types::pb::envoy::{
     extensions::{
         transport_sockets::tls::v3::{
             CertificateValidationContext, CommonTlsContext, SubjectAltNameMatcher, TlsCertificate,
-            UpstreamTlsContext, common_tls_context::ValidationContextType,
-            subject_alt_name_matcher::SanType,
+            TlsParameters, UpstreamTlsContext, common_tls_context::ValidationContextType,
+            subject_alt_name_matcher::SanType, tls_parameters::TlsProtocol,
         },
         upstreams::http::v3::{
             HttpProtocolOptions,
@@ -200,6 +200,12 @@ impl EnvoyTls {
             r#match: Some(tls_mode()),
             transport_socket: tls(UpstreamTlsContext {
                 common_tls_context: Some(CommonTlsContext {
+                    // Sidecars speak nothing older, and Envoy as a client stops at TLS 1.2 unless told.
+                    tls_params: Some(TlsParameters {
+                        tls_minimum_protocol_version: TlsProtocol::TlSv13.into(),
+                        tls_maximum_protocol_version: TlsProtocol::TlSv13.into(),
+                        ..TlsParameters::default()
+                    }),
                     alpn_protocols: alpn.iter().map(|&alpn| alpn.to_owned()).collect(),
                     tls_certificates: vec![TlsCertificate {
                         certificate_chain: path("cert-chain.pem"),
