@@ -107,7 +107,8 @@ fn expired_certificate() -> anyhow::Result<()> {
     })?;
     ensure!(ask().is_err(), "an expired certificate was taken");
     until("the sidecar says why", PATIENCE, || {
-        pair.server.sidecar.log().contains("expired")
+        let log = pair.server.sidecar.log();
+        log.contains("sa/outdated") && log.contains("expired")
     })
     .with_context(|| format!("{:?}\n{}", ask(), pair.logs()))
 }

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use bytes::Buf;
 use rustls::{
-    ClientConfig, ServerConfig,
+    CertificateError, ClientConfig, ServerConfig,
     pki_types::ServerName,
     server::{Accepted, Acceptor},
 };
@@ -79,7 +79,8 @@ impl ClientHello {
         io.prefix.advance(self.taken);
         let tls = StartHandshake::from_parts(*self.accepted, io)
             .into_stream(config)
-            .await?;
+            .await
+            .map_err(in_words)?;
         Ok(Stream::tls_server(tls))
     }
 }
@@ -90,7 +91,8 @@ impl ClientHello {
 pub async fn accept(stream: Stream, config: Arc<ServerConfig>) -> io::Result<Stream> {
     let tls = TlsAcceptor::from(config)
         .accept(stream.into_replay()?)
-        .await?;
+        .await
+        .map_err(in_words)?;
     Ok(Stream::tls_server(tls))
 }
 
@@ -104,8 +106,20 @@ pub async fn connect(
 ) -> io::Result<Stream> {
     let tls = TlsConnector::from(config)
         .connect(server_name, stream.into_replay()?)
-        .await?;
+        .await
+        .map_err(in_words)?;
     Ok(Stream::tls_client(tls))
+}
+
+/// What our own verifier said of a certificate: rustls would show it in its debug form.
+fn in_words(error: io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+    match cause {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(reason))) => {
+            io::Error::new(error.kind(), reason.0.to_string())
+        }
+        _ => error,
+    }
 }
 
 /// A handshake record of any version of TLS: content type 22, major version 3 (RFC 8446 section 5.1).

@@ -233,9 +233,20 @@ async fn grpc_connection(
         http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::task::spawn_local(connection);
     while shared.goes_on() && sender.ready().await.is_ok() {
-        grpc_call(shared, &mut sender, address, messages).await?;
+        if grpc_call(shared, &mut sender, address, messages).await? == Call::NotBegun {
+            break;
+        }
     }
     Ok(())
+}
+
+/// What became of a call that did not fail.
+#[derive(PartialEq, Eq)]
+enum Call {
+    /// It ended as it should.
+    Ended,
+    /// The connection was on its way out, and the call never left.
+    NotBegun,
 }
 
 type Messages = StreamBody<ReceiverStream<Result<Frame<Bytes>, std::convert::Infallible>>>;
@@ -245,16 +256,19 @@ async fn grpc_call(
     sender: &mut http2::SendRequest<Messages>,
     address: SocketAddr,
     messages: u64,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Call> {
     let (send, receive) = tokio::sync::mpsc::channel(1);
     let request = Request::post(format!("http://{address}/weft.test.Echo/Talk"))
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
         .body(StreamBody::new(ReceiverStream::new(receive)))?;
-    let response = tokio::time::timeout(PATIENCE, sender.send_request(request))
+    let sent = tokio::time::timeout(PATIENCE, sender.send_request(request))
         .await
-        .context("no response in time")?
-        .context("call")?;
+        .context("no response in time")?;
+    let response = match sent {
+        Err(error) if error.is_canceled() => return Ok(Call::NotBegun),
+        sent => sent.context("call")?,
+    };
     ensure!(response.status().is_success(), "{response:?}");
     let mut answers = response.into_body();
     let mut received = BytesMut::new();
@@ -284,5 +298,5 @@ async fn grpc_call(
         .trailers()
         .and_then(|trailers| trailers.get("grpc-status"));
     ensure!(status.is_some_and(|status| status == "0"), "{status:?}");
-    Ok(())
+    Ok(Call::Ended)
 }
