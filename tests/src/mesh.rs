@@ -242,7 +242,7 @@ impl Mesh {
         let token = self.directory.path().join(format!("{name}.token"));
         fs::write(&token, self.join_token(name)?)?;
         let address = self.control_plane_address(names::XDS_TLS_PORT);
-        let mut sidecar = pod
+        let sidecar = pod
             .command(binaries::path("weft-proxy")?)
             .arg("run")
             .arg(format!("--xds-address={address}"))
