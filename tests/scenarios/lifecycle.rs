@@ -10,6 +10,7 @@ use std::{
 use weft_tests::{
     Mesh, Need, Suite, Workload,
     apps::{self, load::Load},
+    manifest::Service,
     wait::{request, until},
 };
 
@@ -93,20 +94,9 @@ fn short_certificates() -> anyhow::Result<()> {
     const LIFETIME: &str = "--max-leaf-ttl=20s";
     const SPAN: Duration = Duration::from_secs(120);
     let mesh = Mesh::start_with(&[LIFETIME])?;
-    let server = mesh.workload("server")?;
-    let _http = apps::http::start(&server.pod, PORT, "server")?;
-    let _grpc = apps::grpc::start(&server.pod, PORT + 1, "server")?;
-    let target = |port| [SocketAddr::new(server.pod.ipv4().into(), port)];
-    let http = mesh
-        .service("http")
-        .protocol("http")
-        .endpoints(target(PORT));
-    let grpc = mesh
-        .service("grpc")
-        .protocol("grpc")
-        .endpoints(target(PORT + 1));
-    mesh.apply("http", &http.objects())?;
-    mesh.apply("grpc", &grpc.objects())?;
+    let Served {
+        server, http, grpc, ..
+    } = &served(&mesh)?;
     let client = mesh.workload("client")?;
     let [address, _] = http.addresses();
     let ask = || client.pod.enter(|| request(address, "GET", "/whoami", ""));
@@ -122,7 +112,7 @@ fn short_certificates() -> anyhow::Result<()> {
     let start = Instant::now();
     let mut seen = [BTreeSet::new(), BTreeSet::new()];
     until("two minutes have passed", SPAN + PATIENCE, || {
-        for (seen, workload) in seen.iter_mut().zip([&client, &server]) {
+        for (seen, workload) in seen.iter_mut().zip([&client, server]) {
             if let Ok(certificates) = workload.admin_json("/certs") {
                 seen.insert(certificates["certificate"]["serial"].to_string());
             }
@@ -144,20 +134,12 @@ fn short_certificates() -> anyhow::Result<()> {
 
 fn drain() -> anyhow::Result<()> {
     let mesh = Mesh::start()?;
-    let mut server = mesh.workload("server")?;
-    let _http = apps::http::start(&server.pod, PORT, "server")?;
-    let _grpc = apps::grpc::start(&server.pod, PORT + 1, "server")?;
-    let target = |port| [SocketAddr::new(server.pod.ipv4().into(), port)];
-    let http = mesh
-        .service("http")
-        .protocol("http")
-        .endpoints(target(PORT));
-    let grpc = mesh
-        .service("grpc")
-        .protocol("grpc")
-        .endpoints(target(PORT + 1));
-    mesh.apply("http", &http.objects())?;
-    mesh.apply("grpc", &grpc.objects())?;
+    let Served {
+        mut server,
+        http,
+        grpc,
+        _apps,
+    } = served(&mesh)?;
     let mut client = mesh.workload("client")?;
     let loads = [
         Load::http1(&client.pod, http.addresses()[0], "/slow/20", 16),
@@ -183,6 +165,35 @@ fn drain() -> anyhow::Result<()> {
         ensure!(status.success(), "{status}: {}", sidecar.log_tail(20));
     }
     Ok(())
+}
+
+/// A workload that serves HTTP and gRPC, each as a service of its own.
+struct Served {
+    server: Workload,
+    http: Service,
+    grpc: Service,
+    _apps: [apps::App; 2],
+}
+
+fn served(mesh: &Mesh) -> anyhow::Result<Served> {
+    let server = mesh.workload("server")?;
+    let apps = [
+        apps::http::start(&server.pod, PORT, "server")?,
+        apps::grpc::start(&server.pod, PORT + 1, "server")?,
+    ];
+    let service = |name, port| {
+        let endpoint = SocketAddr::new(server.pod.ipv4().into(), port);
+        mesh.service(name).protocol(name).endpoints([endpoint])
+    };
+    let (http, grpc) = (service("http", PORT), service("grpc", PORT + 1));
+    mesh.apply("http", &http.objects())?;
+    mesh.apply("grpc", &grpc.objects())?;
+    Ok(Served {
+        server,
+        http,
+        grpc,
+        _apps: apps,
+    })
 }
 
 /// Waits until so many more were answered.

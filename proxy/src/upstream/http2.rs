@@ -57,6 +57,12 @@ impl Pool {
             .map(StreamSlot::on)
     }
 
+    /// Whether no connection takes requests, not even later.
+    pub(super) fn is_empty(&self) -> bool {
+        let connections = self.connections.borrow();
+        connections.iter().all(|connection| connection.is_closed())
+    }
+
     /// The handshake that is under way, to wait for instead of starting another one.
     pub(super) fn opening(&self) -> Option<Rc<Opening>> {
         self.opening.borrow().clone()

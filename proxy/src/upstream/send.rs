@@ -287,6 +287,7 @@ impl LiveCluster {
         endpoint: &Rc<LiveEndpoint>,
     ) -> Result<http2::StreamSlot, ConnectError> {
         let mut permit = None;
+        let mut in_vain = 0;
         loop {
             if let Some(stream) = endpoint.http2.stream() {
                 return Ok(stream);
@@ -302,6 +303,16 @@ impl LiveCluster {
                     // In a task of its own: the request that began it may be cancelled, the others wait on.
                     spawn_local(self.clone().open_http2(endpoint.clone(), permit));
                     opening.finished().await?;
+                    if endpoint.http2.is_empty() {
+                        in_vain += 1;
+                    }
+                    if in_vain > UNSENT_RETRIES {
+                        let detail = format!("{} closes every connection", endpoint.address());
+                        return Err(ConnectError::new(
+                            RequestError::UpstreamRefusedStream,
+                            detail,
+                        ));
+                    }
                 }
                 None => permit = self.wait_http2().await?,
             }

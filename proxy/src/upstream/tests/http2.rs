@@ -52,6 +52,17 @@ fn another_connection_opens_when_none_has_a_free_stream_and_streams_are_spread()
 }
 
 #[test]
+fn an_endpoint_that_goes_away_on_every_connection_is_not_dialled_for_ever() {
+    worker(async {
+        let (address, server) = servers::http2_always_going().await;
+        let cluster = live(&upstreams(), cluster(&[address]));
+        let failed = send(&cluster, "/").await.unwrap_err();
+        assert_eq!(failed.error, RequestError::UpstreamRefusedStream);
+        assert!(server.accepted.get() <= 10, "{}", server.accepted.get());
+    });
+}
+
+#[test]
 fn a_connection_told_to_go_away_finishes_what_it_has_and_takes_nothing_new() {
     worker(async {
         let (address, server) = servers::http2(100).await;

@@ -169,6 +169,21 @@ pub(super) async fn http2(most_streams: u32) -> (SocketAddr, Rc<Observed>) {
     .await
 }
 
+/// Speaks HTTP/2 just well enough to say on every connection that it goes away.
+pub(super) async fn http2_always_going() -> (SocketAddr, Rc<Observed>) {
+    const PREFACE: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    serve(|mut tcp, _, _| async move {
+        let _ = tcp.read_exact(&mut [0; PREFACE]).await;
+        let _ = tcp
+            .write_all(&[SETTINGS.as_slice(), &GOAWAY].concat())
+            .await;
+        let _ = tcp.read_to_end(&mut Vec::new()).await;
+    })
+    .await
+}
+
 /// Answers HTTP/1.1 requests without body with the number of its connection.
 ///
 /// - `/wait`: when it is told to.
