@@ -12,7 +12,9 @@ use std::{
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 use weft_xds_proto::{
     names::{MONITORING_PORT, XDS_TLS_PORT},
     spiffe::SpiffeId,
@@ -226,15 +228,16 @@ fn mint(args: &TokenArgs) -> anyhow::Result<()> {
 }
 
 fn install_log(level: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level)
+    let filter: Targets = level
+        .parse()
         .map_err(|error| anyhow::anyhow!("--log-level {level:?}: {error}"))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
+    let log = tracing_subscriber::registry().with(filter);
     let installed = match format {
-        LogFormat::Text => log.try_init(),
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Text => log.with(lines).try_init(),
+        LogFormat::Json => log.with(lines.json()).try_init(),
     };
     installed.map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
 }
@@ -280,6 +283,24 @@ mod tests {
     fn the_command_line_is_sound() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_and_its_default_stand_in_the_docs() {
+        use clap::CommandFactory as _;
+        let docs = include_str!("../../docs/reference/control-plane.md");
+        for flag in Cli::command().get_arguments() {
+            let (Some(long), Some(env)) = (flag.get_long(), flag.get_env()) else {
+                continue;
+            };
+            let start = format!("| `--{long}` | `{}` | ", env.to_string_lossy());
+            let row = docs.lines().find(|line| line.starts_with(&start));
+            let row = row.unwrap_or_else(|| panic!("no row {start}"));
+            for default in flag.get_default_values().iter().take(2) {
+                let default = format!("`{}`", default.to_string_lossy());
+                assert!(row.contains(&default), "{row} does not say {default}");
+            }
+        }
     }
 
     #[test]

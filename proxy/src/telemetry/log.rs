@@ -1,7 +1,9 @@
 //! The proxy's own log: JSON or text on standard error, its level changeable while it runs.
 
 use std::sync::Arc;
-use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, reload, util::SubscriberInitExt};
+use tracing_subscriber::{
+    Layer, filter::Targets, layer::SubscriberExt, reload, util::SubscriberInitExt,
+};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -15,7 +17,7 @@ pub enum Format {
 
 /// Changes the level of a running proxy. Cloning shares it.
 #[derive(Clone)]
-pub struct Control(Arc<dyn Fn(EnvFilter) -> Result<(), reload::Error> + Send + Sync>);
+pub struct Control(Arc<dyn Fn(Targets) -> Result<(), reload::Error> + Send + Sync>);
 
 /// Why a level was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -64,11 +66,13 @@ impl std::fmt::Debug for Control {
     }
 }
 
-fn parse(level: &str) -> Result<EnvFilter, LevelError> {
-    EnvFilter::try_new(level).map_err(|error| LevelError::Invalid {
-        given: level.to_owned(),
-        reason: error.to_string(),
-    })
+fn parse(level: &str) -> Result<Targets, LevelError> {
+    level
+        .parse::<Targets>()
+        .map_err(|error| LevelError::Invalid {
+            given: level.to_owned(),
+            reason: error.to_string(),
+        })
 }
 
 #[cfg(test)]
