@@ -173,7 +173,10 @@ fn the_kernel_ends_children_whose_parent_is_killed() {
         let namespace = pod.enter(|| std::fs::read_link("/proc/thread-self/ns/net").unwrap());
         let line = format!("\nSTARTED {} {}\n", child.id(), namespace.display());
         std::io::stderr().write_all(line.as_bytes()).unwrap();
-        std::thread::park();
+        // What ran on scoped threads has left a token, with which a single park would return.
+        loop {
+            std::thread::park();
+        }
     }
     let parent = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
