@@ -11,6 +11,7 @@ use weft_tests::{
     Need, Suite, apps,
     memory::{self, Peak},
     mesh::APPLICATION_UID,
+    peers,
     wait::until,
 };
 
@@ -25,6 +26,11 @@ pub(crate) fn add(suite: Suite) -> Suite {
             "informational_responses_and_trailers_pass",
             &[Need::Namespaces],
             informational_and_trailers,
+        )
+        .test(
+            "grpc_calls_of_every_kind_pass_and_a_cancelled_one_is_cancelled_at_the_server",
+            &[Need::Namespaces, Need::GrpcPython],
+            grpc,
         )
         .test("websockets_pass", &[Need::Namespaces], websocket)
         .test(
@@ -199,6 +205,40 @@ fn informational_and_trailers() -> anyhow::Result<()> {
         "{body:?} {trailers:?}"
     );
     Ok(())
+}
+
+fn grpc() -> anyhow::Result<()> {
+    let program = peers::grpc::python()?;
+    let pair = Pair::start(Some("grpc"), |pod| apps::grpc::start(pod, PORT, "server"))?;
+    let client = pair
+        .client
+        .pod
+        .command("python3")
+        .arg(program.join("streams.py"))
+        .arg(pair.address().to_string())
+        .env("PYTHONPATH", &program)
+        .spawn()?;
+    until("the client ends", PATIENCE, || {
+        !matches!(client.try_wait(), Ok(None))
+    })?;
+    ensure!(
+        client.log().trim() == "done",
+        "{}\n{}",
+        client.log(),
+        pair.logs()
+    );
+    until(
+        "the server's sidecar sees the cancellation",
+        PATIENCE,
+        || {
+            pair.server.admin("/metrics").is_ok_and(|page| {
+                page.lines().any(|line| {
+                    line.starts_with("weft_request_errors_total{direction=\"inbound\"")
+                        && line.contains(r#"reason="downstream-reset""#)
+                })
+            })
+        },
+    )
 }
 
 fn websocket() -> anyhow::Result<()> {

@@ -13,7 +13,7 @@ const PYTHON_VERSION: &str = "1.85.1";
 const NODE_VERSION: &str = "1.14.7";
 const NODE_XDS_VERSION: &str = "1.14.1";
 
-/// The directory to put into `PYTHONPATH`, which also holds `client.py`.
+/// The directory to put into `PYTHONPATH`, which also holds `client.py` and `streams.py`.
 pub fn python() -> anyhow::Result<PathBuf> {
     fetch(
         &format!("grpc-python-{PYTHON_VERSION}"),
@@ -25,6 +25,7 @@ pub fn python() -> anyhow::Result<PathBuf> {
         },
     )
     .and_then(|directory| with_program(directory, "client.py", include_str!("grpc_client.py")))
+    .and_then(|directory| with_program(directory, "streams.py", include_str!("grpc_streams.py")))
 }
 
 /// The directory with `node_modules`, which also holds `client.js`.
