@@ -16,6 +16,10 @@ test: ## run every test; what misses a component is shown as ignored
 scenarios: ## run the scenarios of the whole mesh only
 	cargo build --workspace --bins && cargo test -p weft-tests
 
+.PHONY: bench
+bench: ## measure the data plane side by side with Envoy and HAProxy (docs/BENCHMARKS.md)
+	cargo bench -p weft-tests --bench mesh
+
 .PHONY: lint
 lint: ## format check and lints, warnings as errors
 	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings

@@ -6,6 +6,7 @@
 //! failure.
 
 pub mod apps;
+pub mod bench;
 pub mod binaries;
 pub mod capture;
 pub mod manifest;

@@ -13,8 +13,24 @@ use std::{
 
 /// The resident memory of a process in bytes.
 pub fn resident(pid: u32) -> anyhow::Result<u64> {
+    status_field(pid, "VmRSS:")
+}
+
+/// The most resident memory in bytes that a process has had since its start or the last [`forget_most`].
+pub fn most_resident(pid: u32) -> anyhow::Result<u64> {
+    status_field(pid, "VmHWM:")
+}
+
+/// Makes the kernel remember the most resident memory from now on (proc(5), `clear_refs`).
+pub fn forget_most(pid: u32) -> anyhow::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5")?;
+    Ok(())
+}
+
+/// A field of `/proc/<pid>/status` that counts kibibytes, in bytes.
+fn status_field(pid: u32, field: &str) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(field));
     let kibibytes = line.and_then(|line| line.split_whitespace().next());
     let kibibytes: u64 = kibibytes
         .context("a running process has resident memory")?

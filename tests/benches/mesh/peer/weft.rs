@@ -1,0 +1,195 @@
+//! Weft: sidecars in explicit mode, configured by a real control plane.
+
+use super::{ADMIN_PORT, OUTBOUND_PORT, Pair, Sidecar, Sidecars};
+use crate::{
+    application::Service,
+    ground::{self, Ground, Loopback},
+    programs::{Program, Programs},
+};
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+use std::{
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+};
+use weft_cli::sandbox::{Child, Command};
+use weft_tests::mesh::{NAMESPACE, TRUST_DOMAIN};
+use weft_xds_proto::names;
+
+/// The pods, each named like its service account.
+const CLIENT: &str = "client";
+const SERVER: &str = "server";
+
+/// A running control plane over the objects of the benchmark.
+pub(crate) struct ControlPlane {
+    _process: Child,
+    xds: SocketAddr,
+    roots: PathBuf,
+    /// Tokens by which the sidecars join, in files named like their pods.
+    tokens: PathBuf,
+}
+
+impl ControlPlane {
+    /// Starts it and waits until it is ready.
+    pub(crate) fn start(
+        programs: &Programs,
+        loopback: Loopback,
+        directory: &Path,
+    ) -> anyhow::Result<Self> {
+        let program = programs.path(Program::WeftControlPlane)?;
+        let [config, ca, tokens] = ["config", "ca", "tokens"].map(|name| directory.join(name));
+        for directory in [&config, &ca, &tokens] {
+            fs::create_dir_all(directory)?;
+        }
+        let documents: Vec<_> = objects(loopback).iter().map(Value::to_string).collect();
+        fs::write(config.join("mesh.yaml"), documents.join("\n---\n"))?;
+        let address = |port| SocketAddr::new(loopback.control_plane(), port);
+        let xds = address(names::XDS_TLS_PORT);
+        let monitoring = address(names::MONITORING_PORT);
+        let process = Command::new(program)
+            .arg("run")
+            .arg(format!("--config-dir={}", config.display()))
+            .arg(format!("--ca-dir={}", ca.display()))
+            .arg(format!("--trust-domain={TRUST_DOMAIN}"))
+            .arg(format!("--xds-address={xds}"))
+            .arg(format!("--monitoring-address={monitoring}"))
+            .arg(format!("--tls-san={}", loopback.control_plane()))
+            .spawn()?;
+        ground::until_running(&process, "is ready", || {
+            ground::answers(monitoring, "/readyz")
+        })?;
+        for pod in [CLIENT, SERVER] {
+            fs::write(tokens.join(pod), token(program, &ca, pod)?)?;
+        }
+        Ok(Self {
+            _process: process,
+            xds,
+            roots: ca.join("root-cert.pem"),
+            tokens,
+        })
+    }
+}
+
+/// Starts the sidecars of both pods.
+pub(super) fn start(service: Service, ground: &Ground) -> anyhow::Result<Pair> {
+    let loopback = ground.loopback;
+    let inbound = SocketAddr::new(loopback.server(), service.port());
+    let application = SocketAddr::new(loopback.application(), service.port());
+    let server = sidecar(SERVER, loopback.server(), ground)?
+        .arg(format!("--inbound-listen={inbound}"))
+        .arg(format!("--app-address={application}"));
+    let client = sidecar(CLIENT, loopback.client(), ground)?;
+    let start = |command, address| {
+        let health = SocketAddr::new(address, names::HEALTH_PORT);
+        Sidecar::start(command, health, "/readyz")
+    };
+    let server = start(server, loopback.server())?;
+    let client = start(client, loopback.client())?;
+    Ok(Pair {
+        entry: SocketAddr::new(loopback.client(), OUTBOUND_PORT),
+        sidecars: Some(Sidecars { client, server }),
+    })
+}
+
+fn sidecar(pod: &str, address: IpAddr, ground: &Ground) -> anyhow::Result<Command> {
+    let control_plane = ground.control_plane.as_ref();
+    let control_plane = control_plane.context("Weft's control plane was not started")?;
+    let own = |port| SocketAddr::new(address, port);
+    Ok(Command::new(ground.programs.path(Program::WeftProxy)?)
+        .name(format!("weft-proxy of the {pod}"))
+        .arg("run")
+        .arg("--mode=explicit")
+        .arg("--workers=1")
+        .arg(format!("--namespace={NAMESPACE}"))
+        .arg(format!("--pod={pod}"))
+        .arg(format!("--service-account={pod}"))
+        .arg(format!("--workload={pod}"))
+        .arg(format!("--pod-ips={address}"))
+        .arg(format!("--trust-domain={TRUST_DOMAIN}"))
+        .arg(format!("--xds-address={}", control_plane.xds))
+        .arg(format!("--xds-ca={}", control_plane.roots.display()))
+        .arg(format!(
+            "--xds-token={}",
+            control_plane.tokens.join(pod).display()
+        ))
+        .arg(format!("--outbound-listen={}", own(OUTBOUND_PORT)))
+        .arg(format!("--admin-listen={}", own(ADMIN_PORT)))
+        .arg(format!("--metrics-listen={}", own(names::METRICS_PORT)))
+        .arg(format!("--health-listen={}", own(names::HEALTH_PORT))))
+}
+
+/// The objects of the mesh: strict mutual TLS, two pods, and every service with the one endpoint that the server is.
+fn objects(loopback: Loopback) -> Vec<Value> {
+    let mesh = json!({
+        "apiVersion": "weft.dev/v1alpha1",
+        "kind": "MeshConfig",
+        "metadata": { "name": "default" },
+        "spec": { "mtls": { "mode": "Strict" } },
+    });
+    let pods = [(CLIENT, loopback.client()), (SERVER, loopback.server())];
+    let pods = pods.map(|(name, address)| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": { "name": name, "namespace": NAMESPACE, "labels": { "app": name } },
+            "spec": {
+                "serviceAccountName": name,
+                "containers": [{ "name": "app" }, { "name": "weft-proxy" }],
+            },
+            "status": { "phase": "Running", "podIP": address, "podIPs": [{ "ip": address }] },
+        })
+    });
+    let services = Service::ALL
+        .into_iter()
+        .zip(1_u8..)
+        .flat_map(|(service, number)| service_objects(service, number, loopback.server()));
+    [mesh].into_iter().chain(pods).chain(services).collect()
+}
+
+fn service_objects(service: Service, number: u8, endpoint: IpAddr) -> [Value; 2] {
+    let (name, protocol) = (service.name(), service.app_protocol());
+    let cluster_ip = IpAddr::from([10, 96, 0, number]);
+    [
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "name": name, "namespace": NAMESPACE },
+            "spec": {
+                "clusterIP": cluster_ip,
+                "clusterIPs": [cluster_ip],
+                "ports": [{ "name": "web", "port": 80, "protocol": "TCP", "appProtocol": protocol }],
+            },
+        }),
+        json!({
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {
+                "name": format!("{name}-1"),
+                "namespace": NAMESPACE,
+                "labels": { "kubernetes.io/service-name": name },
+            },
+            "addressType": "IPv4",
+            "ports": [{ "name": "web", "port": service.port(), "protocol": "TCP", "appProtocol": protocol }],
+            "endpoints": [{
+                "addresses": [endpoint],
+                "conditions": { "ready": true },
+                "targetRef": { "kind": "Pod", "name": SERVER, "namespace": NAMESPACE },
+            }],
+        }),
+    ]
+}
+
+/// A token by which a sidecar proves which pod it is of.
+fn token(program: &Path, ca: &Path, pod: &str) -> anyhow::Result<String> {
+    let output = std::process::Command::new(program)
+        .arg("token")
+        .arg(format!("--ca-dir={}", ca.display()))
+        .arg(format!("--namespace={NAMESPACE}"))
+        .arg(format!("--service-account={pod}"))
+        .arg(format!("--pod={pod}"))
+        .output()?;
+    let error = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "no join token for {pod}: {error}");
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
