@@ -62,6 +62,18 @@ impl Certificates {
 }
 
 impl Leaf {
+    /// Issues one by an authority whose certificate and key are in files.
+    pub(crate) fn signed_by(
+        account: &'static str,
+        certificate: &Path,
+        key: &Path,
+        directory: &Path,
+    ) -> anyhow::Result<Self> {
+        let key = KeyPair::from_pem(&fs::read_to_string(key)?)?;
+        let issuer = Issuer::from_ca_cert_pem(&fs::read_to_string(certificate)?, key)?;
+        Self::issue(account, &issuer, directory)
+    }
+
     fn issue(
         account: &'static str,
         issuer: &Issuer<'_, KeyPair>,

@@ -1,5 +1,7 @@
 //! One run: a pair of sidecars started, warmed up, loaded and ended.
 
+mod transport;
+
 use crate::{
     application::Answer,
     ground::Ground,
@@ -10,6 +12,7 @@ use crate::{
 use anyhow::{Context, ensure};
 use serde_json::{Map, Value, json};
 use std::{collections::BTreeMap, time::Duration};
+use transport::Setting;
 use weft_tests::{
     bench::{Throughput, cpu::CpuTime, figure::Figure, oha::Latency, report::Run},
     memory, wait,
@@ -35,18 +38,60 @@ pub(crate) fn run(
         service: scenario.service,
         answer,
     };
+    let setting = Setting {
+        scenario,
+        peer,
+        pair: &pair,
+        ground,
+        duration,
+    };
     match scenario.work {
         Work::Wrk {
             connections,
+            keep_alive,
             answer,
         } => {
             let target = target(answer);
             check(&target)?;
-            let load = |duration| wrk::run(programs, &target, connections, duration, directory);
+            let load = |duration| {
+                wrk::run(
+                    programs,
+                    &target,
+                    connections,
+                    keep_alive,
+                    duration,
+                    directory,
+                )
+            };
             load(WARM_UP)?;
             let throughput = record.loaded(&pair, || load(duration), |done| done.requests)?;
             record.throughput(&throughput);
         }
+        Work::Burst {
+            connections,
+            duration,
+        } => {
+            let target = target(Answer::OneKib);
+            check(&target)?;
+            let load = |connections, duration| {
+                wrk::run(programs, &target, connections, true, duration, directory)
+            };
+            load(32, WARM_UP)?;
+            record.idle(&pair)?;
+            let throughput =
+                record.loaded(&pair, || load(connections, duration), |done| done.requests)?;
+            record.throughput(&throughput);
+            record.after_burst(&pair)?;
+        }
+        Work::Streams { streams } => record.streams(setting, streams)?,
+        Work::Handshakes {
+            key_exchange,
+            resume,
+        } => record.handshakes(setting, key_exchange, resume)?,
+        Work::Rest {
+            connections,
+            resting,
+        } => record.resting(setting, connections, resting)?,
         Work::H2load {
             connections,
             streams,
@@ -131,10 +176,24 @@ impl Record {
         load: impl FnOnce() -> anyhow::Result<T>,
         requests: impl FnOnce(&T) -> u64,
     ) -> anyhow::Result<T> {
+        let (done, spent) = self.spent(pair, load)?;
+        let requests = requests(&done);
+        self.detail("requests", json!(requests));
+        if let Some([client, server]) = spent {
+            let of_pair = (client + server).as_secs_f64();
+            self.figure(Figure::CpuPerRequest, of_pair * 1e6 / requests as f64);
+        }
+        Ok(done)
+    }
+
+    /// Puts load on a pair: what that cost the client's and the server's sidecar.
+    fn spent<T>(
+        &mut self,
+        pair: &Pair,
+        load: impl FnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<(T, Option<[Duration; 2]>)> {
         let Some(sidecars) = &pair.sidecars else {
-            let done = load()?;
-            self.detail("requests", json!(requests(&done)));
-            return Ok(done);
+            return Ok((load()?, None));
         };
         sidecars.each(|sidecar| memory::forget_most(sidecar.id()))?;
         let before = sidecars.each(|sidecar| CpuTime::of(sidecar.id()))?;
@@ -142,16 +201,12 @@ impl Record {
         let after = sidecars.each(|sidecar| CpuTime::of(sidecar.id()))?;
         self.memory(sidecars, Figure::RssPeak, memory::most_resident)?;
 
-        let requests = requests(&done);
         let spent = [after[0] - before[0], after[1] - before[1]];
-        let of_pair = (spent[0].total() + spent[1].total()).as_secs_f64();
-        self.figure(Figure::CpuPerRequest, of_pair * 1e6 / requests as f64);
-        self.detail("requests", json!(requests));
         self.sides(
             "CPU seconds",
             spent.map(|spent| json!({ "user": spent.user.as_secs_f64(), "system": spent.system.as_secs_f64() })),
         );
-        Ok(done)
+        Ok((done, Some(spent.map(CpuTime::total))))
     }
 
     fn throughput(&mut self, throughput: &Throughput) {

@@ -2,9 +2,11 @@
 
 use crate::{
     application::{Answer, Service},
+    load::handshakes::KeyExchange,
     peer::Peer,
     programs::Program,
 };
+use std::time::Duration;
 
 /// Something to measure.
 #[derive(Debug, Clone, Copy)]
@@ -24,8 +26,10 @@ pub(crate) struct Scenario {
 pub(crate) enum Work {
     /// HTTP/1.1 as fast as it goes: each connection sends its next request when the last was answered.
     Wrk {
-        /// Connections, each kept alive.
+        /// Connections at once.
         connections: u16,
+        /// Whether each is kept for the next request.
+        keep_alive: bool,
         /// What is asked for.
         answer: Answer,
     },
@@ -47,8 +51,45 @@ pub(crate) enum Work {
         /// What is asked for.
         answer: Answer,
     },
+    /// Opaque bytes as fast as they go.
+    Streams {
+        /// Streams at once.
+        streams: usize,
+    },
+    /// New connections under mutual TLS to the server's sidecar that carry nothing.
+    Handshakes {
+        /// How keys are agreed on.
+        key_exchange: KeyExchange,
+        /// Whether sessions are resumed.
+        resume: bool,
+    },
+    /// Connections that carry nothing any more.
+    Rest {
+        /// Connections at once.
+        connections: usize,
+        /// Where they end.
+        resting: Resting,
+    },
+    /// HTTP/1.1 on many connections for a while, then nothing for a minute.
+    Burst {
+        /// Connections, each kept alive.
+        connections: u16,
+        /// How long it lasts.
+        duration: Duration,
+    },
     /// None: the pair starts, and that is it.
     Ready,
+}
+
+/// Where a resting connection ends.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Resting {
+    /// HTTP/1.1 of an application at its sidecar. What it used behind that is shared with the others.
+    AtClient,
+    /// HTTP/1.1 of another sidecar, under mutual TLS, at that of the server.
+    AtServer,
+    /// Opaque bytes: each connection of the caller has its own between the sidecars, and to the application.
+    Through,
 }
 
 /// Every scenario.
@@ -59,6 +100,7 @@ pub(crate) const ALL: &[Scenario] = &[
         service: Service::Http1,
         work: Work::Wrk {
             connections: 32,
+            keep_alive: true,
             answer: Answer::OneKib,
         },
     },
@@ -68,6 +110,7 @@ pub(crate) const ALL: &[Scenario] = &[
         service: Service::Http1,
         work: Work::Wrk {
             connections: 4,
+            keep_alive: true,
             answer: Answer::OneKib,
         },
     },
@@ -77,6 +120,7 @@ pub(crate) const ALL: &[Scenario] = &[
         service: Service::Http1,
         work: Work::Wrk {
             connections: 256,
+            keep_alive: true,
             answer: Answer::OneKib,
         },
     },
@@ -86,6 +130,7 @@ pub(crate) const ALL: &[Scenario] = &[
         service: Service::Http1,
         work: Work::Wrk {
             connections: 32,
+            keep_alive: true,
             answer: Answer::SixtyFourKib,
         },
     },
@@ -95,6 +140,7 @@ pub(crate) const ALL: &[Scenario] = &[
         service: Service::Http1,
         work: Work::Wrk {
             connections: 32,
+            keep_alive: true,
             answer: Answer::ToPost,
         },
     },
@@ -129,6 +175,103 @@ pub(crate) const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "http1-connections",
+        what: "HTTP/1.1, 1 KiB answers, a new connection for every request, 32 at a time",
+        service: Service::Http1,
+        work: Work::Wrk {
+            connections: 32,
+            keep_alive: false,
+            answer: Answer::OneKib,
+        },
+    },
+    Scenario {
+        name: "tcp-mtls-1-stream",
+        what: "opaque TCP, mutual TLS between the sidecars, 1 stream",
+        service: Service::Opaque,
+        work: Work::Streams { streams: 1 },
+    },
+    Scenario {
+        name: "tcp-mtls-8-streams",
+        what: "opaque TCP, mutual TLS between the sidecars, 8 streams",
+        service: Service::Opaque,
+        work: Work::Streams { streams: 8 },
+    },
+    Scenario {
+        name: "tcp-plaintext-1-stream",
+        what: "opaque TCP in plaintext through the caller's sidecar alone, 1 stream",
+        service: Service::Outside,
+        work: Work::Streams { streams: 1 },
+    },
+    Scenario {
+        name: "tcp-plaintext-8-streams",
+        what: "opaque TCP in plaintext through the caller's sidecar alone, 8 streams",
+        service: Service::Outside,
+        work: Work::Streams { streams: 8 },
+    },
+    Scenario {
+        name: "handshakes-full",
+        what: "mutual TLS 1.3 handshakes at the server's sidecar, X25519, 4 in flight",
+        service: Service::Http1,
+        work: Work::Handshakes {
+            key_exchange: KeyExchange::X25519,
+            resume: false,
+        },
+    },
+    Scenario {
+        name: "handshakes-resumed",
+        what: "the same with session resumption",
+        service: Service::Http1,
+        work: Work::Handshakes {
+            key_exchange: KeyExchange::X25519,
+            resume: true,
+        },
+    },
+    Scenario {
+        name: "handshakes-hybrid",
+        what: "mutual TLS 1.3 handshakes at the server's sidecar, X25519MLKEM768, 4 in flight",
+        service: Service::Http1,
+        work: Work::Handshakes {
+            key_exchange: KeyExchange::X25519MlKem768,
+            resume: false,
+        },
+    },
+    Scenario {
+        name: "idle-at-client",
+        what: "5,000 idle connections of HTTP/1.1 at the caller's sidecar",
+        service: Service::Http1,
+        work: Work::Rest {
+            connections: 5000,
+            resting: Resting::AtClient,
+        },
+    },
+    Scenario {
+        name: "idle-at-server",
+        what: "5,000 idle connections of HTTP/1.1 under mutual TLS at the server's sidecar",
+        service: Service::Http1,
+        work: Work::Rest {
+            connections: 5000,
+            resting: Resting::AtServer,
+        },
+    },
+    Scenario {
+        name: "idle-through",
+        what: "5,000 idle opaque connections through both sidecars, mutual TLS between them",
+        service: Service::Opaque,
+        work: Work::Rest {
+            connections: 5000,
+            resting: Resting::Through,
+        },
+    },
+    Scenario {
+        name: "burst",
+        what: "2,000 busy connections of HTTP/1.1 for 10 s, and a minute later",
+        service: Service::Http1,
+        work: Work::Burst {
+            connections: 2000,
+            duration: Duration::from_secs(10),
+        },
+    },
+    Scenario {
         name: "ready",
         what: "from the start of a sidecar until it says that it is ready",
         service: Service::Http1,
@@ -139,7 +282,23 @@ pub(crate) const ALL: &[Scenario] = &[
 impl Scenario {
     /// Whether it says anything about a peer.
     pub(crate) fn suits(&self, peer: Peer) -> bool {
-        !matches!((self.work, peer), (Work::Ready, Peer::Direct))
+        let is_about_http = matches!(
+            self.work,
+            Work::Wrk { .. } | Work::H2load { .. } | Work::Oha { .. }
+        );
+        match peer {
+            Peer::Direct => is_about_http || matches!(self.work, Work::Streams { .. }),
+            // OpenSSL 3.0, which Debian's HAProxy has, knows no ML-KEM.
+            Peer::Haproxy => !matches!(
+                self.work,
+                Work::Handshakes {
+                    key_exchange: KeyExchange::X25519MlKem768,
+                    ..
+                }
+            ),
+            Peer::HaproxyH2 => is_about_http,
+            Peer::Weft | Peer::Envoy => true,
+        }
     }
 }
 
@@ -147,10 +306,10 @@ impl Work {
     /// What makes the load.
     pub(crate) fn programs(self) -> &'static [Program] {
         match self {
-            Self::Wrk { .. } => &[Program::Wrk],
+            Self::Wrk { .. } | Self::Burst { .. } => &[Program::Wrk],
             Self::H2load { .. } => &[Program::H2load],
             Self::Oha { .. } => &[Program::Oha],
-            Self::Ready => &[],
+            Self::Streams { .. } | Self::Handshakes { .. } | Self::Rest { .. } | Self::Ready => &[],
         }
     }
 }

@@ -7,10 +7,22 @@ pub enum Figure {
     RequestsPerSecond,
     /// User and system time of both sidecars for a request, in microseconds.
     CpuPerRequest,
+    /// Opaque gigabytes a second.
+    GbPerSecond,
+    /// User and system time of both sidecars for a gigabyte, in seconds.
+    CpuPerGb,
+    /// TLS handshakes a second.
+    HandshakesPerSecond,
+    /// User and system time of the server's sidecar for a handshake, in microseconds.
+    CpuPerHandshake,
+    /// Resident memory that a resting connection adds to both sidecars together, in KiB.
+    RssPerConnection,
     /// Resident memory of the larger sidecar when it is ready and before the first connection, in megabytes.
     RssIdle,
     /// The most resident memory of the larger sidecar under load, in megabytes.
     RssPeak,
+    /// Resident memory of the larger sidecar a minute after a burst, in megabytes.
+    RssAfter,
     /// Latency of half of the requests, in milliseconds.
     P50,
     /// Latency of 90 %.
@@ -37,8 +49,14 @@ impl Figure {
         match self {
             Self::RequestsPerSecond => "requests/s",
             Self::CpuPerRequest => "CPU us/request",
+            Self::GbPerSecond => "GB/s",
+            Self::CpuPerGb => "CPU s/GB",
+            Self::HandshakesPerSecond => "handshakes/s",
+            Self::CpuPerHandshake => "CPU us/handshake",
+            Self::RssPerConnection => "RSS KiB/connection",
             Self::RssIdle => "RSS idle MB",
             Self::RssPeak => "RSS peak MB",
+            Self::RssAfter => "RSS after MB",
             Self::P50 => "p50 ms",
             Self::P90 => "p90 ms",
             Self::P99 => "p99 ms",
@@ -60,8 +78,14 @@ impl Figure {
             Self::P999 => Some(Self::AddedP999),
             Self::RequestsPerSecond
             | Self::CpuPerRequest
+            | Self::GbPerSecond
+            | Self::CpuPerGb
+            | Self::HandshakesPerSecond
+            | Self::CpuPerHandshake
+            | Self::RssPerConnection
             | Self::RssIdle
             | Self::RssPeak
+            | Self::RssAfter
             | Self::AddedP50
             | Self::AddedP90
             | Self::AddedP99

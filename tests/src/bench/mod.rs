@@ -2,6 +2,7 @@
 //!
 //! The benchmarks themselves are `tests/benches/`; a bench target has no tests, hence these parts are here.
 
+pub mod answer;
 pub mod cpu;
 pub mod figure;
 pub mod h2load;

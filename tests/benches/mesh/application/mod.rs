@@ -19,6 +19,10 @@ pub(crate) enum Service {
     Http2,
     /// gRPC.
     Grpc,
+    /// Opaque bytes, of which the application takes any number.
+    Opaque,
+    /// The same without a sidecar at the server: what a mesh carries in plaintext.
+    Outside,
 }
 
 /// A request and the answer that it gets.
@@ -42,7 +46,13 @@ pub(crate) struct Applications {
 
 impl Service {
     /// Every service.
-    pub(crate) const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Grpc];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Http1,
+        Self::Http2,
+        Self::Grpc,
+        Self::Opaque,
+        Self::Outside,
+    ];
 
     /// The name of the service.
     pub(crate) fn name(self) -> &'static str {
@@ -50,6 +60,8 @@ impl Service {
             Self::Http1 => "echo",
             Self::Http2 => "echo-h2",
             Self::Grpc => "echo-grpc",
+            Self::Opaque => "sink",
+            Self::Outside => "sink-outside",
         }
     }
 
@@ -59,15 +71,36 @@ impl Service {
             Self::Http1 => "http",
             Self::Http2 => "kubernetes.io/h2c",
             Self::Grpc => "grpc",
+            Self::Opaque | Self::Outside => "tcp",
         }
     }
 
     /// Whether it speaks HTTP/2.
     pub(crate) fn is_http2(self) -> bool {
         match self {
-            Self::Http1 => false,
+            Self::Http1 | Self::Opaque | Self::Outside => false,
             Self::Http2 | Self::Grpc => true,
         }
+    }
+
+    /// Whether it speaks what no sidecar looks into.
+    pub(crate) fn is_opaque(self) -> bool {
+        matches!(self, Self::Opaque | Self::Outside)
+    }
+
+    /// Whether a sidecar is beside the application, to which mutual TLS is spoken.
+    pub(crate) fn has_sidecar(self) -> bool {
+        self != Self::Outside
+    }
+
+    /// What the caller's sidecar connects to.
+    pub(crate) fn endpoint(self, loopback: Loopback) -> SocketAddr {
+        let address = if self.has_sidecar() {
+            loopback.server()
+        } else {
+            loopback.application()
+        };
+        SocketAddr::new(address, self.port())
     }
 
     /// The port on which callers reach it, at the server's sidecar or, without one, at the application.
@@ -76,6 +109,8 @@ impl Service {
             Self::Http1 => 8080,
             Self::Http2 => 8082,
             Self::Grpc => 9090,
+            Self::Opaque => 7000,
+            Self::Outside => 7001,
         }
     }
 

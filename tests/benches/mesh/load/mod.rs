@@ -1,7 +1,11 @@
 //! Load generators, each a function of an address.
 
+mod connection;
 pub(crate) mod h2load;
+pub(crate) mod handshakes;
+pub(crate) mod idle;
 pub(crate) mod oha;
+pub(crate) mod tcp;
 pub(crate) mod wrk;
 
 use crate::application::{Answer, Service};

@@ -5,11 +5,13 @@ use crate::programs::{Program, Programs};
 use std::{fs, path::Path, process::Command, time::Duration};
 use weft_tests::bench::{self, Throughput};
 
-/// Sends requests on so many connections for so long.
+/// Sends requests on so many connections for so long. Without keep-alive each asks for the end of its connection,
+/// and the next goes on a new one.
 pub(crate) fn run(
     programs: &Programs,
     target: &Target,
     connections: u16,
+    keep_alive: bool,
     duration: Duration,
     directory: &Path,
 ) -> anyhow::Result<Throughput> {
@@ -19,6 +21,9 @@ pub(crate) fn run(
         .args(["--connections", &connections.to_string()])
         .args(["--duration", &format!("{}s", duration.as_secs())])
         .args(["--header", &format!("Host: {}", target.service.host())]);
+    if !keep_alive {
+        command.args(["--header", "Connection: close"]);
+    }
     if let Some(body) = target.answer.request_body() {
         let script = directory.join("post.lua");
         let body = String::from_utf8(body)?;

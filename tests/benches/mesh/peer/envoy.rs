@@ -57,15 +57,20 @@ fn client(service: Service, loopback: Loopback, certificates: &Certificates) -> 
         "timeout": "15s",
         "retry_policy": { "retry_on": "connect-failure,refused-stream,unavailable", "num_retries": 2 },
     });
-    let manager = connection_manager("outbound", &service.host(), &route, json!({}));
-    let listener = listener("outbound", own, OUTBOUND_PORT, &manager, None);
+    let filter = if service.is_opaque() {
+        tcp_proxy("outbound", "service")
+    } else {
+        connection_manager("outbound", &service.host(), &route, json!({}))
+    };
+    let listener = listener("outbound", own, OUTBOUND_PORT, &filter, None);
     let tls = json!({
         "common_tls_context": tls_context(certificates, &certificates.client, &certificates.server, service),
         "sni": certificates.server.dns_name,
     });
-    let endpoint = SocketAddr::new(loopback.server(), service.port());
-    let mut cluster = cluster("service", endpoint, service);
-    cluster["transport_socket"] = transport_socket("UpstreamTlsContext", &tls);
+    let mut cluster = cluster("service", service.endpoint(loopback), service);
+    if service.has_sidecar() {
+        cluster["transport_socket"] = transport_socket("UpstreamTlsContext", &tls);
+    }
     bootstrap(own, &listener, &cluster)
 }
 
@@ -76,13 +81,17 @@ fn server(service: Service, loopback: Loopback, certificates: &Certificates) -> 
         "forward_client_cert_details": "SANITIZE_SET",
         "set_current_client_cert_details": { "uri": true },
     });
-    let manager = connection_manager("inbound", "*", &route, client_certificate);
+    let filter = if service.is_opaque() {
+        tcp_proxy("inbound", "application")
+    } else {
+        connection_manager("inbound", "*", &route, client_certificate)
+    };
     let tls = json!({
         "common_tls_context": tls_context(certificates, &certificates.server, &certificates.client, service),
         "require_client_certificate": true,
     });
     let tls = transport_socket("DownstreamTlsContext", &tls);
-    let listener = listener("inbound", own, service.port(), &manager, Some(tls));
+    let listener = listener("inbound", own, service.port(), &filter, Some(tls));
     let application = SocketAddr::new(loopback.application(), service.port());
     bootstrap(
         own,
@@ -99,14 +108,23 @@ fn bootstrap(own: IpAddr, listener: &Value, cluster: &Value) -> Value {
 }
 
 /// `envoy.config.listener.v3.Listener`.
-fn listener(name: &str, own: IpAddr, port: u16, manager: &Value, tls: Option<Value>) -> Value {
+fn listener(name: &str, own: IpAddr, port: u16, filter: &Value, tls: Option<Value>) -> Value {
     let mut chain = json!({
-        "filters": [{ "name": "envoy.filters.network.http_connection_manager", "typed_config": manager }],
+        "filters": [{ "name": name, "typed_config": filter }],
     });
     if let Some(tls) = tls {
         chain["transport_socket"] = tls;
     }
     json!({ "name": name, "address": socket_address(own, port), "filter_chains": [chain] })
+}
+
+/// `envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy`, with its default idle timeout of an hour.
+fn tcp_proxy(name: &str, cluster: &str) -> Value {
+    json!({
+        "@type": format!("{TYPES}.filters.network.tcp_proxy.v3.TcpProxy"),
+        "stat_prefix": name,
+        "cluster": cluster,
+    })
 }
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager` with further fields.
@@ -151,6 +169,9 @@ fn cluster(name: &str, endpoint: SocketAddr, service: Service) -> Value {
         "type": "STATIC",
         "connect_timeout": "5s",
         "lb_policy": "LEAST_REQUEST",
+        "circuit_breakers": { "thresholds": [{
+            "max_connections": 10_000, "max_pending_requests": 10_000, "max_requests": 10_000,
+        }] },
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [{ "lb_endpoints": [{ "endpoint": {

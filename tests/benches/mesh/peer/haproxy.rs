@@ -55,9 +55,29 @@ fn client(
     let alpn = alpn(is_http2_between);
     let common = common(own);
     let host = service.host();
-    let endpoint = SocketAddr::new(loopback.server(), service.port());
+    let endpoint = service.endpoint(loopback);
     let (root, bundle) = (certificates.root.display(), leaf.bundle.display());
     let peer = &certificates.server.dns_name;
+    let tls = format!("ssl crt {bundle} ca-file {root} verify required verifyhost {peer}");
+    if service.is_opaque() {
+        // Splicing is for plaintext on both sides; HAProxy does what it can without it.
+        let tls = if service.has_sidecar() { &tls } else { "" };
+        return format!(
+            "{common}
+frontend outbound
+    mode tcp
+    option splice-auto
+    bind {own}:{OUTBOUND_PORT}
+    default_backend service
+
+backend service
+    mode tcp
+    option splice-auto
+    balance leastconn
+    server endpoint {endpoint} {tls}
+"
+        );
+    }
     format!(
         "{common}
 frontend outbound
@@ -69,7 +89,7 @@ frontend outbound
 
 backend service
     balance leastconn
-    server endpoint {endpoint} ssl crt {bundle} ca-file {root} verify required verifyhost {peer} alpn {alpn}
+    server endpoint {endpoint} {tls} alpn {alpn}
 "
     )
 }
@@ -88,11 +108,28 @@ fn server(
     let (root, bundle) = (certificates.root.display(), leaf.bundle.display());
     let caller = &certificates.client.common_name;
     let protocol = if service.is_http2() { " proto h2" } else { "" };
+    let tls = format!("ssl crt {bundle} ca-file {root} verify required");
+    if service.is_opaque() {
+        return format!(
+            "{common}
+frontend inbound
+    mode tcp
+    bind {inbound} {tls}
+    tcp-request session reject unless {{ ssl_c_s_dn(cn) -m str {caller} }}
+    default_backend application
+
+backend application
+    mode tcp
+    server application {application}
+"
+        );
+    }
     format!(
         "{common}
 frontend inbound
-    bind {inbound} ssl crt {bundle} ca-file {root} verify required alpn {alpn}
+    bind {inbound} {tls} alpn {alpn}
     tcp-request session reject unless {{ ssl_c_s_dn(cn) -m str {caller} }}
+    option http-ignore-probes
     http-request set-header x-forwarded-client-cert Subject=\\\"%[ssl_c_s_dn]\\\"
     default_backend application
 
@@ -112,6 +149,7 @@ fn common(own: IpAddr) -> String {
         "global
     nbthread 1
     maxconn 8000
+    maxpipes 64
     ssl-default-bind-options ssl-min-ver TLSv1.3
     ssl-default-server-options ssl-min-ver TLSv1.3
 

@@ -83,6 +83,11 @@ impl Peer {
         }
     }
 
+    /// Whether callers name the destination of opaque bytes by CONNECT. The others have an entry for each.
+    pub(crate) fn takes_connect(self) -> bool {
+        self == Self::Weft
+    }
+
     /// What it consists of.
     pub(crate) fn programs(self) -> &'static [Program] {
         match self {

@@ -3,6 +3,7 @@
 use super::{ADMIN_PORT, OUTBOUND_PORT, Pair, Sidecar, Sidecars};
 use crate::{
     application::Service,
+    certificates::Leaf,
     ground::{self, Ground, Loopback},
     programs::{Program, Programs},
 };
@@ -28,6 +29,8 @@ pub(crate) struct ControlPlane {
     roots: PathBuf,
     /// Tokens by which the sidecars join, in files named like their pods.
     tokens: PathBuf,
+    /// A certificate of the mesh for a load generator that is its own sidecar.
+    pub(crate) caller: Leaf,
 }
 
 impl ControlPlane {
@@ -62,8 +65,15 @@ impl ControlPlane {
         for pod in [CLIENT, SERVER] {
             fs::write(tokens.join(pod), token(program, &ca, pod)?)?;
         }
+        let caller = Leaf::signed_by(
+            CLIENT,
+            &ca.join("ca-cert.pem"),
+            &ca.join("ca-key.pem"),
+            directory,
+        )?;
         Ok(Self {
             _process: process,
+            caller,
             xds,
             roots: ca.join("root-cert.pem"),
             tokens,
@@ -143,11 +153,20 @@ fn objects(loopback: Loopback) -> Vec<Value> {
     let services = Service::ALL
         .into_iter()
         .zip(1_u8..)
-        .flat_map(|(service, number)| service_objects(service, number, loopback.server()));
+        .flat_map(|(service, number)| service_objects(service, number, loopback));
     [mesh].into_iter().chain(pods).chain(services).collect()
 }
 
-fn service_objects(service: Service, number: u8, endpoint: IpAddr) -> [Value; 2] {
+fn service_objects(service: Service, number: u8, loopback: Loopback) -> [Value; 2] {
+    let endpoint = service.endpoint(loopback);
+    let mut endpoint_object = json!({
+        "addresses": [endpoint.ip()],
+        "conditions": { "ready": true },
+    });
+    if service.has_sidecar() {
+        endpoint_object["targetRef"] =
+            json!({ "kind": "Pod", "name": SERVER, "namespace": NAMESPACE });
+    }
     let (name, protocol) = (service.name(), service.app_protocol());
     let cluster_ip = IpAddr::from([10, 96, 0, number]);
     [
@@ -170,12 +189,8 @@ fn service_objects(service: Service, number: u8, endpoint: IpAddr) -> [Value; 2]
                 "labels": { "kubernetes.io/service-name": name },
             },
             "addressType": "IPv4",
-            "ports": [{ "name": "web", "port": service.port(), "protocol": "TCP", "appProtocol": protocol }],
-            "endpoints": [{
-                "addresses": [endpoint],
-                "conditions": { "ready": true },
-                "targetRef": { "kind": "Pod", "name": SERVER, "namespace": NAMESPACE },
-            }],
+            "ports": [{ "name": "web", "port": endpoint.port(), "protocol": "TCP", "appProtocol": protocol }],
+            "endpoints": [endpoint_object],
         }),
     ]
 }
