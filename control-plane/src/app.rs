@@ -9,10 +9,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
-use weft_xds_proto::{
-    csr::istio_certificate_service_server::IstioCertificateServiceServer,
-    envoy::envoy::service::discovery::v3::aggregated_discovery_service_server::AggregatedDiscoveryServiceServer,
-};
+use weft_xds_proto::csr::istio_certificate_service_server::IstioCertificateServiceServer;
 
 use crate::{
     ca::{
@@ -180,11 +177,10 @@ impl ControlPlane {
             control_plane.source = Some(files::start(settings, store.clone(), problems.clone())?);
         }
         if let Some(listener) = plaintext {
-            let routes = Routes::new(AggregatedDiscoveryServiceServer::new(ads.trusting()));
+            let routes = Routes::new(ads.trusting());
             control_plane.grpc(listener, Transport::Plaintext, routes);
         }
-        let routes = Routes::new(AggregatedDiscoveryServiceServer::new(ads))
-            .add_service(IstioCertificateServiceServer::new(csr));
+        let routes = Routes::new(ads).add_service(IstioCertificateServiceServer::new(csr));
         control_plane.grpc(xds, Transport::Tls(serving), routes);
         let router = Monitoring {
             store,

@@ -29,7 +29,7 @@ pub struct Encoded {
 /// The resources that a server has at one moment.
 pub trait Catalogue {
     /// The resource of this name, or `None` when there is none.
-    fn find(&self, ty: ResourceType, name: &str) -> Option<Arc<Encoded>>;
+    fn find(&self, ty: ResourceType, name: &Arc<str>) -> Option<Arc<Encoded>>;
 
     /// The names that a wildcard subscription stands for.
     fn names(&self, ty: ResourceType) -> Vec<Arc<str>>;

@@ -35,8 +35,8 @@ impl Shelf {
 }
 
 impl Catalogue for Shelf {
-    fn find(&self, ty: ResourceType, name: &str) -> Option<Arc<Encoded>> {
-        self.0.get(&(ty, name.into())).cloned()
+    fn find(&self, ty: ResourceType, name: &Arc<str>) -> Option<Arc<Encoded>> {
+        self.0.get(&(ty, name.clone())).cloned()
     }
 
     fn names(&self, ty: ResourceType) -> Vec<Arc<str>> {

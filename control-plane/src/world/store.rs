@@ -3,7 +3,10 @@
 use super::{Change, Update, World};
 use arc_swap::ArcSwap;
 use std::{
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 use tokio::sync::{Notify, watch};
@@ -15,6 +18,8 @@ pub struct Store {
     /// Held while a world is replaced, so that followers see every change with the world it led to.
     followers: Mutex<Vec<Weak<Follower>>>,
     synced: watch::Sender<bool>,
+    /// How many worlds there have been after the first. Written with `followers` held.
+    count: AtomicU64,
 }
 
 impl Store {
@@ -24,6 +29,7 @@ impl Store {
             current: ArcSwap::from_pointee(world),
             followers: Mutex::default(),
             synced: watch::Sender::new(false),
+            count: AtomicU64::new(0),
         })
     }
 
@@ -56,8 +62,14 @@ impl Store {
         followers.push(Arc::downgrade(&follower));
         Changes {
             seen: self.current(),
+            count: self.count(),
             follower,
         }
+    }
+
+    /// The number of the current world. Who has seen [`Published::count`] reach it knows all that is known now.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
     }
 
     /// Notes that the source has told all it knew when it started.
@@ -90,8 +102,9 @@ impl Store {
         }
         let world = Arc::new(world);
         self.current.store(world.clone());
+        let count = self.count.fetch_add(1, Ordering::AcqRel) + 1;
         for follower in followers.iter().filter_map(Weak::upgrade) {
-            follower.note(&world, &change);
+            follower.note(&world, &change, count);
         }
     }
 }
@@ -100,6 +113,7 @@ impl Store {
 #[derive(Debug)]
 pub struct Changes {
     seen: Arc<World>,
+    count: u64,
     follower: Arc<Follower>,
 }
 
@@ -112,12 +126,19 @@ pub struct Published {
     pub new: Arc<World>,
     /// What differs.
     pub change: Change,
+    /// The number of `new`, see [`Store::count`].
+    pub count: u64,
 }
 
 impl Changes {
     /// The world that this follower saw last.
     pub fn seen(&self) -> &Arc<World> {
         &self.seen
+    }
+
+    /// The number of the world that this follower saw last.
+    pub fn count(&self) -> u64 {
+        self.count
     }
 
     /// Waits for the next change. Dropping the future before it is done loses nothing.
@@ -132,28 +153,35 @@ impl Changes {
 
     /// The next change, if there is one already.
     pub fn take(&mut self) -> Option<Published> {
-        let (new, change) = lock(&self.follower.pending).take()?;
+        let (new, change, count) = lock(&self.follower.pending).take()?;
         let old = std::mem::replace(&mut self.seen, new.clone());
-        Some(Published { old, new, change })
+        self.count = count;
+        Some(Published {
+            old,
+            new,
+            change,
+            count,
+        })
     }
 }
 
 #[derive(Debug, Default)]
 struct Follower {
     /// Bounded by the number of objects, however far behind the follower is.
-    pending: Mutex<Option<(Arc<World>, Change)>>,
+    pending: Mutex<Option<(Arc<World>, Change, u64)>>,
     wake: Notify,
 }
 
 impl Follower {
-    fn note(&self, world: &Arc<World>, change: &Change) {
+    fn note(&self, world: &Arc<World>, change: &Change, count: u64) {
         let mut pending = lock(&self.pending);
         match &mut *pending {
-            Some((latest, changes)) => {
+            Some((latest, changes, last)) => {
                 *latest = world.clone();
+                *last = count;
                 changes.merge(change);
             }
-            None => *pending = Some((world.clone(), change.clone())),
+            None => *pending = Some((world.clone(), change.clone(), count)),
         }
         drop(pending);
         self.wake.notify_one();

@@ -17,11 +17,11 @@ use weft_xds_proto::{
 };
 
 /// A protocol machine of the server's end.
-pub(super) trait Protocol: Send + 'static {
+pub(super) trait Protocol: Send + Unpin + 'static {
     /// What clients say.
-    type Request: Send + 'static;
+    type Request: Message + Default + 'static;
     /// What the server says.
-    type Response: Message + Send + 'static;
+    type Response: Message + 'static;
 
     /// A metric label.
     const LABEL: &'static str;

@@ -3,10 +3,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, Weak},
+    task::{Context, Poll},
     time::Instant,
 };
 
-use tokio::sync::Notify;
+use futures_util::task::AtomicWaker;
+use tokio::sync::watch;
 use weft_xds_proto::{
     envoy::google::protobuf::Any,
     exchange::{Catalogue, Encoded},
@@ -20,7 +22,11 @@ use crate::{
 
 /// Every resource that a stream follows, by dialect.
 #[derive(Debug)]
-pub struct Resources(Mutex<Inner>);
+pub struct Resources {
+    inner: Mutex<Inner>,
+    /// The number of the last world that was taken in.
+    taken_in: watch::Sender<u64>,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -55,6 +61,15 @@ struct Content {
     known: BTreeMap<Key, Known>,
     /// Who follows every resource of a type.
     wildcards: BTreeMap<ResourceType, HashMap<u64, Arc<Mailbox>>>,
+    /// What a change of everything has left to be looked at.
+    backlog: Backlog,
+}
+
+/// Resources to be rendered again once nothing else is to be done, and since when that is known.
+#[derive(Debug, Default)]
+struct Backlog {
+    keys: BTreeSet<Key>,
+    since: Option<Instant>,
 }
 
 /// A resource that somebody follows, or that a wildcard covers.
@@ -71,35 +86,69 @@ struct Known {
 #[derive(Debug, Default)]
 struct Mailbox {
     changed: Mutex<BTreeMap<Key, Instant>>,
-    wake: Notify,
+    wake: AtomicWaker,
 }
+
+/// How much of a backlog is worked off before looking for another change: less than a millisecond's work.
+const BATCH: usize = 64;
 
 impl Resources {
     /// Resources of a world that nobody follows yet.
     pub fn new(world: Arc<World>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Inner {
-            world,
-            shelves: HashMap::new(),
-            next_follower: 0,
-        })))
+        Arc::new(Self {
+            inner: Mutex::new(Inner {
+                world,
+                shelves: HashMap::new(),
+                next_follower: 0,
+            }),
+            taken_in: watch::Sender::new(0),
+        })
     }
 
     /// Keeps the resources up to date with the world. Never ends.
+    ///
+    /// A change of everything, as of the mesh's settings, takes a while with many followers. It is
+    /// worked off between other changes, which do not wait for it.
     pub async fn keep_current(&self, mut changes: Changes) {
+        let mut backlog = false;
+        self.taken_in.send_replace(changes.count());
         loop {
-            let published = changes.next().await;
-            self.update(&published);
+            let published = match backlog {
+                true => changes.take(),
+                false => Some(changes.next().await),
+            };
+            if let Some(published) = published {
+                self.take_in(&published);
+                self.taken_in.send_replace(published.count);
+            }
+            backlog = self.work_off(BATCH);
+            if backlog {
+                tokio::task::yield_now().await;
+            }
         }
+    }
+
+    /// Waits until a world of this number ([`Store::count`](crate::world::Store::count)), or a later one, is what
+    /// followers are given.
+    pub async fn caught_up(&self, count: u64) {
+        let mut taken_in = self.taken_in.subscribe();
+        let caught_up = taken_in.wait_for(|taken_in| *taken_in >= count).await;
+        caught_up.expect("the sender lives in self");
     }
 
     /// Renders again what a change may affect, and wakes those who follow what differs.
     pub fn update(&self, published: &Published) {
-        let Published { old, new, change } = published;
-        let shelves: Vec<_> = {
-            let mut inner = lock(&self.0);
-            inner.world = new.clone();
-            inner.shelves.values().filter_map(Weak::upgrade).collect()
-        };
+        self.take_in(published);
+        while self.work_off(BATCH) {}
+    }
+
+    /// Does what a change asks for, but for the backlog that it leaves.
+    fn take_in(&self, published: &Published) {
+        let Published {
+            old, new, change, ..
+        } = published;
+        lock(&self.inner).world = new.clone();
+        let shelves = self.shelves();
         if shelves.is_empty() {
             return;
         }
@@ -109,9 +158,21 @@ impl Resources {
         }
     }
 
+    /// Works off a part of the backlog, and says whether some is left.
+    fn work_off(&self, batch: usize) -> bool {
+        let shelves = self.shelves();
+        let left = shelves.iter().filter(|shelf| shelf.work_off(batch));
+        left.count() > 0
+    }
+
+    fn shelves(&self) -> Vec<Arc<Shelf>> {
+        let inner = lock(&self.inner);
+        inner.shelves.values().filter_map(Weak::upgrade).collect()
+    }
+
     /// A new follower in a dialect, of nothing so far.
     pub fn follower(&self, dialect: &Dialect) -> Follower {
-        let mut inner = lock(&self.0);
+        let mut inner = lock(&self.inner);
         inner.next_follower += 1;
         let id = inner.next_follower;
         let shelf = match inner.shelves.get(dialect).and_then(Weak::upgrade) {
@@ -136,9 +197,9 @@ impl Resources {
 
     /// How many resources are held, over all dialects.
     pub fn count(&self) -> usize {
-        let shelves: Vec<_> = lock(&self.0).shelves.values().cloned().collect();
-        let shelves = shelves.iter().filter_map(Weak::upgrade);
-        shelves.map(|shelf| lock(&shelf.content).known.len()).sum()
+        let shelves = self.shelves();
+        let known = shelves.iter().map(|shelf| lock(&shelf.content).known.len());
+        known.sum()
     }
 }
 
@@ -183,9 +244,14 @@ impl Follower {
         self.names.is_empty()
     }
 
-    /// Waits until something changed. Dropping the future before it is done loses nothing.
-    pub async fn changed(&self) {
-        self.mailbox.wake.notified().await;
+    /// Ready once something changed that [`take_changed`](Self::take_changed) has not taken. One task
+    /// at a time may wait for it.
+    pub fn poll_changed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.mailbox.wake.register(cx.waker());
+        match lock(&self.mailbox.changed).is_empty() {
+            true => Poll::Pending,
+            false => Poll::Ready(()),
+        }
     }
 
     /// What changed since the last call, and when.
@@ -195,9 +261,10 @@ impl Follower {
 }
 
 impl Catalogue for Follower {
-    fn find(&self, ty: ResourceType, name: &str) -> Option<Arc<Encoded>> {
+    fn find(&self, ty: ResourceType, name: &Arc<str>) -> Option<Arc<Encoded>> {
+        let key = (ty, name.clone());
         let content = lock(&self.shelf.content);
-        content.known.get(&(ty, name.into()))?.resource.clone()
+        content.known.get(&key)?.resource.clone()
     }
 
     fn names(&self, ty: ResourceType) -> Vec<Arc<str>> {
@@ -228,21 +295,77 @@ impl Shelf {
                 world,
                 known: BTreeMap::new(),
                 wildcards: BTreeMap::new(),
+                backlog: Backlog::default(),
             }),
         }
     }
 
     fn update(&self, world: &Arc<World>, affected: &Affected, at: Instant) {
-        let mut content = lock(&self.content);
-        content.world = world.clone();
-        content.update_list(&self.dialect, affected);
-        let keys: Vec<Key> = affected
-            .of(&content.known)
-            .map(|(key, _)| key.clone())
-            .collect();
+        let keys: Vec<Key> = {
+            let mut content = lock(&self.content);
+            content.world = world.clone();
+            content.update_list(&self.dialect, affected);
+            let known = affected.of(&content.known);
+            let keys = known.map(|(key, _)| key.clone()).collect();
+            if affected.everything {
+                content.backlog.add(keys, at);
+                return;
+            }
+            keys
+        };
         for key in keys {
-            content.render_again(&self.dialect, &key, at);
+            self.render_again(&key, at);
         }
+    }
+
+    /// Works off a part of the backlog, and says whether some is left.
+    fn work_off(&self, batch: usize) -> bool {
+        for _ in 0..batch {
+            let Some((key, at)) = lock(&self.content).backlog.take() else {
+                return false;
+            };
+            self.render_again(&key, at);
+        }
+        true
+    }
+
+    /// Renders a resource in the world as it is now. Only one task does this, but others ask for resources
+    /// meanwhile: what takes time is done without the lock.
+    fn render_again(&self, key: &Key, at: Instant) {
+        let (ty, name) = key;
+        let (world, held) = {
+            let content = lock(&self.content);
+            let Some(known) = content.known.get(key) else {
+                return;
+            };
+            (content.world.clone(), known.resource.clone())
+        };
+        let plan = translate::plan(&world, &self.dialect, *ty, name);
+        let version = plan.as_ref().map(translate::Plan::version);
+        if held.map(|resource| resource.version.clone()) == version {
+            return;
+        }
+        let resource = plan.map(|plan| encode(*ty, name.clone(), &plan));
+        let concerned = lock(&self.content).replace(key, resource);
+        for mailbox in concerned {
+            mailbox.note(key, at);
+        }
+    }
+}
+
+impl Backlog {
+    fn add(&mut self, keys: Vec<Key>, at: Instant) {
+        self.keys.extend(keys);
+        self.since = Some(self.since.map_or(at, |since| since.min(at)));
+    }
+
+    fn take(&mut self) -> Option<(Key, Instant)> {
+        let since = self.since?;
+        let key = self.keys.pop_first();
+        if key.is_none() {
+            self.since = None;
+        }
+        Some((key?, since))
     }
 }
 
@@ -294,27 +417,20 @@ impl Content {
         }
     }
 
-    fn render_again(&mut self, dialect: &Dialect, key: &Key, at: Instant) {
-        let (ty, name) = key;
+    /// Puts a resource in place of the one of the same name, and says whom that concerns.
+    fn replace(&mut self, key: &Key, resource: Option<Arc<Encoded>>) -> Vec<Arc<Mailbox>> {
         let Some(known) = self.known.get_mut(key) else {
-            return;
+            return Vec::new();
         };
-        let plan = translate::plan(&self.world, dialect, *ty, name);
-        let held = known.resource.as_ref().map(|resource| &resource.version);
-        if held == plan.as_ref().map(translate::Plan::version).as_ref() {
-            return;
-        }
-        known.resource = plan.map(|plan| encode(*ty, name.clone(), &plan));
-        for mailbox in known.followers.values() {
-            mailbox.note(key, at);
-        }
+        known.resource = resource;
+        let mut concerned: Vec<_> = known.followers.values().cloned().collect();
         if known.listed {
-            for mailbox in self.wildcards.get(ty).into_iter().flat_map(HashMap::values) {
-                mailbox.note(key, at);
-            }
+            let wildcards = self.wildcards.get(&key.0);
+            concerned.extend(wildcards.into_iter().flat_map(HashMap::values).cloned());
             known.listed = known.resource.is_some();
         }
         self.forget_if_unused(key);
+        concerned
     }
 
     fn leave(&mut self, key: &Key, follower: u64) {
@@ -351,7 +467,7 @@ impl Mailbox {
     fn note(&self, key: &Key, at: Instant) {
         // The first change is the one that somebody has waited for longest.
         lock(&self.changed).entry(key.clone()).or_insert(at);
-        self.wake.notify_one();
+        self.wake.wake();
     }
 }
 

@@ -1,33 +1,35 @@
-//! The gRPC service: authenticates a stream and gives it a task.
+//! The gRPC service: authenticates streams and opens them.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::{Future, Ready, ready},
+    marker::PhantomData,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
-use tokio::sync::{Semaphore, mpsc};
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::{Request, Response, Status, Streaming};
+use tokio::sync::Semaphore;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
+use tonic::{
+    Request, Response, Status, Streaming,
+    body::Body,
+    codegen::Service,
+    server::{Grpc, NamedService, StreamingService},
+};
 use weft_xds_proto::{
-    delta,
-    envoy::envoy::service::discovery::v3::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-        aggregated_discovery_service_server::AggregatedDiscoveryService,
-    },
+    delta, envoy::envoy::service::discovery::v3::aggregated_discovery_service_server::SERVICE_NAME,
     sotw,
 };
 
 use super::{
-    nacks::Nacks,
-    protocol::Protocol,
-    resources::Resources,
-    stream::{self, Stream},
+    codec::Codec, nacks::Nacks, protocol::Protocol, resources::Resources, stream::Responses,
 };
 use crate::{caller::Authenticator, monitoring::metrics::XdsMetrics, world::Store};
-
-/// Responses between a stream's task and its connection. What does not fit waits in the task, where it
-/// is coalesced.
-const QUEUE: usize = 1;
-
-type Responses<T> = ReceiverStream<Result<T, Status>>;
 
 /// The aggregated discovery service. Clones serve the same resources.
 #[derive(Debug, Clone)]
@@ -97,41 +99,71 @@ impl AdsService {
     fn open<P: Protocol>(
         &self,
         request: Request<Streaming<P::Request>>,
-    ) -> Result<Response<Responses<P::Response>>, Status> {
+    ) -> Result<Response<Responses<P>>, Status> {
         let caller = match &self.authenticator {
             Some(authenticator) => Some(authenticator.caller(&request).inspect_err(|status| {
                 tracing::warn!(reason = status.message(), "stream refused");
             })?),
             None => None,
         };
-        let (outbound, responses) = mpsc::channel(QUEUE);
-        let stream = Stream::<P> {
-            shared: self.shared.clone(),
-            caller,
-            inbound: request.into_inner(),
-            outbound,
-        };
-        self.shared.tasks.spawn(stream::run(stream));
-        Ok(Response::new(ReceiverStream::new(responses)))
+        let responses = Responses::new(self.shared.clone(), caller, request.into_inner());
+        Ok(Response::new(responses))
+    }
+
+    async fn stream<P: Protocol>(self, request: http::Request<Body>) -> http::Response<Body> {
+        let mut grpc = Grpc::new(Codec::<P::Response, P::Request>::new());
+        grpc.streaming(Method::<P>(self, PhantomData), request)
+            .await
     }
 }
 
-#[tonic::async_trait]
-impl AggregatedDiscoveryService for AdsService {
-    type StreamAggregatedResourcesStream = Responses<DiscoveryResponse>;
-    type DeltaAggregatedResourcesStream = Responses<DeltaDiscoveryResponse>;
+impl Shared {
+    /// Says that a stream is there, until it is dropped.
+    pub(super) fn tracked(&self) -> TaskTrackerToken {
+        self.tasks.token()
+    }
+}
 
-    async fn stream_aggregated_resources(
-        &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Self::StreamAggregatedResourcesStream>, Status> {
-        self.open::<sotw::Server>(request)
+/// As generated code does it, but with a codec of our own.
+impl Service<http::Request<Body>> for AdsService {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    async fn delta_aggregated_resources(
-        &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Self::DeltaAggregatedResourcesStream>, Status> {
-        self.open::<delta::Server>(request)
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let service = self.clone();
+        let method = request.uri().path().rsplit('/').next();
+        match method {
+            Some("DeltaAggregatedResources") => {
+                Box::pin(async move { Ok(service.stream::<delta::Server>(request).await) })
+            }
+            Some("StreamAggregatedResources") => {
+                Box::pin(async move { Ok(service.stream::<sotw::Server>(request).await) })
+            }
+            _ => Box::pin(ready(Ok(
+                Status::unimplemented("ADS has no such method").into_http()
+            ))),
+        }
+    }
+}
+
+impl NamedService for AdsService {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+/// One variant of the protocol.
+struct Method<P>(AdsService, PhantomData<P>);
+
+impl<P: Protocol> StreamingService<P::Request> for Method<P> {
+    type Response = P::Response;
+    type ResponseStream = Responses<P>;
+    type Future = Ready<Result<Response<Responses<P>>, Status>>;
+
+    fn call(&mut self, request: Request<Streaming<P::Request>>) -> Self::Future {
+        ready(self.0.open(request))
     }
 }

@@ -1,9 +1,16 @@
-//! The task of one stream: moves messages between a connection and a protocol machine.
+//! One stream: takes in what a client says, and gives what it is owed.
 
-use std::sync::Arc;
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
 
 use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_stream::Stream;
+use tokio_util::{sync::WaitForCancellationFutureOwned, task::task_tracker::TaskTrackerToken};
 use tonic::{Status, Streaming};
 use weft_xds_proto::{
     envoy::{envoy::config::core::v3::Node, google::protobuf::value::Kind},
@@ -16,7 +23,7 @@ use super::{
     nacks::{NackRecord, unix_ms},
     protocol::Protocol,
     resources::Follower,
-    service::Shared,
+    service::{Settings, Shared},
 };
 use crate::{caller::Caller, monitoring::metrics::StreamMetrics, translate::Dialect};
 
@@ -24,44 +31,85 @@ use crate::{caller::Caller, monitoring::metrics::StreamMetrics, translate::Diale
 /// mesh. What is far above either is a fault or an attack.
 const MAX_SUBSCRIPTIONS: usize = 200_000;
 
-/// A stream that has been opened.
-pub(super) struct Stream<P: Protocol> {
-    pub(super) shared: Arc<Shared>,
-    /// `None` on a listener whose callers are all trusted.
-    pub(super) caller: Option<Caller>,
-    pub(super) inbound: Streaming<P::Request>,
-    pub(super) outbound: mpsc::Sender<Result<P::Response, Status>>,
+/// The responses of one stream, as its connection asks for them.
+///
+/// It is no task of its own: whoever sends the responses drives it, and so there is no queue between what
+/// changes and what is sent. While the connection takes nothing, changes are coalesced, and requests wait.
+pub(super) struct Responses<P: Protocol> {
+    state: State<P>,
+    shutdown: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Tells that the stream is there as long as it is.
+    _tracked: TaskTrackerToken,
 }
 
-/// Serves a stream until either end is done with it.
-pub(super) async fn run<P: Protocol>(stream: Stream<P>) {
-    let Stream {
-        shared,
-        caller,
-        mut inbound,
-        outbound,
-    } = stream;
-    let shutdown = shared.settings.shutdown.clone();
-    let served = tokio::select! {
-        () = shutdown.cancelled() => Err(Status::unavailable(
-            "the control plane is shutting down; connect again",
-        )),
-        served = serve::<P>(&shared, caller, &mut inbound, &outbound) => served,
-    };
-    if let Err(status) = served {
-        // Where the queue is full the client has stopped reading, and need not be told.
-        let _ = outbound.try_send(Err(status));
+enum State<P: Protocol> {
+    Opening(Opening<P>),
+    Open(Box<Session<P>>),
+    Over,
+}
+
+/// Yields `None` when the client leaves before it said anything.
+type Opening<P> = Pin<Box<dyn Future<Output = Result<Option<Session<P>>, Status>> + Send>>;
+
+impl<P: Protocol> Responses<P> {
+    /// A stream that a caller has opened; `None` on a listener whose callers are all trusted.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        caller: Option<Caller>,
+        inbound: Streaming<P::Request>,
+    ) -> Self {
+        Self {
+            shutdown: Box::pin(shared.settings.shutdown.clone().cancelled_owned()),
+            _tracked: shared.tracked(),
+            state: State::Opening(Box::pin(open(shared, caller, inbound))),
+        }
+    }
+
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<P::Response, Status>>> {
+        loop {
+            match &mut self.state {
+                State::Opening(opening) => match opening.as_mut().poll(cx) {
+                    Poll::Ready(Ok(Some(session))) => self.state = State::Open(Box::new(session)),
+                    Poll::Ready(Ok(None)) => return Poll::Ready(None),
+                    Poll::Ready(Err(status)) => return Poll::Ready(Some(Err(status))),
+                    Poll::Pending => return Poll::Pending,
+                },
+                State::Open(session) => return session.poll_response(cx).map(Result::transpose),
+                State::Over => return Poll::Ready(None),
+            }
+        }
     }
 }
 
-async fn serve<P: Protocol>(
-    shared: &Shared,
+impl<P: Protocol> Stream for Responses<P> {
+    type Item = Result<P::Response, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if matches!(self.state, State::Over) {
+            return Poll::Ready(None);
+        }
+        let response = if self.shutdown.as_mut().poll(cx).is_ready() {
+            Poll::Ready(Some(Err(Status::unavailable(
+                "the control plane is shutting down; connect again",
+            ))))
+        } else {
+            self.poll_response(cx)
+        };
+        if let Poll::Ready(None | Some(Err(_))) = &response {
+            self.state = State::Over;
+        }
+        response
+    }
+}
+
+/// Hears a client's first request, and lets it in.
+async fn open<P: Protocol>(
+    shared: Arc<Shared>,
     caller: Option<Caller>,
-    inbound: &mut Streaming<P::Request>,
-    outbound: &mpsc::Sender<Result<P::Response, Status>>,
-) -> Result<(), Status> {
+    mut inbound: Streaming<P::Request>,
+) -> Result<Option<Session<P>>, Status> {
     let Some(first) = inbound.message().await? else {
-        return Ok(());
+        return Ok(None);
     };
     let node = P::node(&first).cloned().unwrap_or_default();
     let dialect = dialect(&node).map_err(Status::invalid_argument)?;
@@ -69,16 +117,23 @@ async fn serve<P: Protocol>(
 
     // Until the source has told everything, what the world lacks proves nothing: answering now would
     // take away what proxies rely on.
-    shared.settings.store.synced().await;
+    let Settings {
+        store, resources, ..
+    } = &shared.settings;
+    store.synced().await;
+    resources.caught_up(store.count()).await;
     let admission = shared.admission.clone().acquire_owned().await;
-    let mut admission = Some(admission.map_err(|closed| Status::internal(closed.to_string()))?);
+    let admission = admission.map_err(|closed| Status::internal(closed.to_string()))?;
 
     let mut session = Session {
-        shared,
         follower: shared.settings.resources.follower(&dialect),
         machine: P::new(matches!(dialect, Dialect::Envoy(_))),
         metrics: shared.settings.metrics.stream(dialect.label(), P::LABEL),
         node: node.id,
+        inbound,
+        admission: Some(admission),
+        owed: true,
+        shared,
     };
     tracing::debug!(
         node = session.node,
@@ -87,41 +142,49 @@ async fn serve<P: Protocol>(
         "stream opened"
     );
     session.receive(first)?;
-    let mut owed = true;
-    loop {
-        tokio::select! {
-            biased;
-            request = inbound.message() => match request? {
-                Some(request) => {
-                    session.receive(request)?;
-                    owed = true;
-                }
-                None => return Ok(()),
-            },
-            () = session.follower.changed() => owed |= session.note_changes(),
-            place = outbound.reserve(), if owed => {
-                let Ok(place) = place else { return Ok(()) };
-                match session.next_response() {
-                    Some(response) => place.send(Ok(response)),
-                    None => {
-                        owed = false;
-                        admission.take();
-                    }
-                }
-            }
-        }
-    }
+    Ok(Some(session))
 }
 
-struct Session<'a, P> {
-    shared: &'a Shared,
+/// A stream whose client has introduced itself.
+struct Session<P: Protocol> {
+    shared: Arc<Shared>,
+    inbound: Streaming<P::Request>,
     follower: Follower,
     machine: P,
     metrics: StreamMetrics,
     node: String,
+    /// Held until the client is up to date for the first time.
+    admission: Option<OwnedSemaphorePermit>,
+    /// Whether the machine may have a response to give.
+    owed: bool,
 }
 
-impl<P: Protocol> Session<'_, P> {
+impl<P: Protocol> Session<P> {
+    /// The next response; `None` when the client is done.
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<P::Response>, Status>> {
+        // Before anything is sent, so that it takes into account all that the client has said.
+        while let Poll::Ready(request) = Pin::new(&mut self.inbound).poll_next(cx) {
+            match request.transpose()? {
+                Some(request) => {
+                    self.receive(request)?;
+                    self.owed = true;
+                }
+                None => return Poll::Ready(Ok(None)),
+            }
+        }
+        if self.follower.poll_changed(cx).is_ready() {
+            self.owed |= self.note_changes();
+        }
+        if self.owed {
+            if let Some(response) = self.next_response() {
+                return Poll::Ready(Ok(Some(response)));
+            }
+            self.owed = false;
+            self.admission = None;
+        }
+        Poll::Pending
+    }
+
     fn receive(&mut self, request: P::Request) -> Result<(), Status> {
         let received = match self.machine.receive(request) {
             Ok(received) => received,

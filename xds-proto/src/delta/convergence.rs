@@ -161,7 +161,7 @@ impl Wire {
                     assert_eq!(held, None, "{name} is held and not followed");
                     continue;
                 }
-                match self.shelf.find(ty, name) {
+                match self.shelf.find(ty, &name.into()) {
                     Some(resource) if is_rejected(&resource.version) => {
                         assert!(held.is_none_or(|version| !is_rejected(version)));
                     }
@@ -191,7 +191,7 @@ proptest! {
             .iter()
             .flat_map(|ty| NAMES.map(|name| (*ty, name)))
             .filter(|(ty, name)| wire.client.follows(*ty, name))
-            .filter_map(|(ty, name)| wire.shelf.find(ty, name))
+            .filter_map(|(ty, name)| wire.shelf.find(ty, &name.into()))
             .filter(|resource| is_rejected(&resource.version))
             .count();
         wire.run(Step::Reconnect);

@@ -16,9 +16,11 @@ use crate::{
     resource::ResourceType,
 };
 
-/// Responses of one type that may wait for their ACK. A client that never answers gets no more than
-/// these; what changes meanwhile is coalesced until it does.
-const MAX_IN_FLIGHT: usize = 16;
+/// Responses of one type that may wait for their ACK; what changes meanwhile is coalesced until it comes.
+///
+/// Two keep a client busy while its answer travels. More would only queue up before one that is slower than the
+/// changes, and make each of them wait for all that came before, which it makes obsolete.
+const MAX_IN_FLIGHT: usize = 2;
 
 /// Where a response is cut. gRPC clients refuse messages above 4 MiB unless told otherwise.
 const MAX_RESPONSE_BYTES: usize = 2 << 20;

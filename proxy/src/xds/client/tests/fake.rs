@@ -338,9 +338,9 @@ async fn stream(
 }
 
 impl Catalogue for Shared {
-    fn find(&self, ty: ResourceType, name: &str) -> Option<Arc<Encoded>> {
+    fn find(&self, ty: ResourceType, name: &Arc<str>) -> Option<Arc<Encoded>> {
         let resources = self.resources.lock().unwrap();
-        resources.get(&(ty, Arc::from(name))).cloned()
+        resources.get(&(ty, name.clone())).cloned()
     }
 
     fn names(&self, ty: ResourceType) -> Vec<Arc<str>> {
