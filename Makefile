@@ -20,6 +20,10 @@ scenarios: ## run the scenarios of the whole mesh only
 bench: ## measure the data plane side by side with Envoy and HAProxy (docs/BENCHMARKS.md)
 	cargo bench -p weft-tests --bench mesh
 
+.PHONY: bench-control-plane
+bench-control-plane: ## measure the control plane with 1,000 simulated proxies (docs/BENCHMARKS.md)
+	cargo bench -p weft-tests --bench control-plane
+
 .PHONY: lint
 lint: ## format check and lints, warnings as errors
 	cargo fmt --all --check && cargo clippy --workspace --all-targets -- -D warnings

@@ -3,6 +3,7 @@
 //! The benchmarks themselves are `tests/benches/`; a bench target has no tests, hence these parts are here.
 
 pub mod answer;
+pub mod control_plane;
 pub mod cpu;
 pub mod figure;
 pub mod h2load;
