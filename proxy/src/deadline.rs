@@ -41,6 +41,8 @@ struct Slots {
 #[derive(Debug, Default)]
 struct Slot {
     at: Option<Instant>,
+    /// The sweep has seen that it is over: nobody else has to read a clock.
+    passed: bool,
     waker: Option<Waker>,
 }
 
@@ -89,7 +91,10 @@ impl Deadlines {
         let mut next: Option<Instant> = None;
         for slot in &mut self.inner.slots.borrow_mut().all {
             match slot.at {
-                Some(at) if at <= now => passed.extend(slot.waker.take()),
+                Some(at) if at <= now => {
+                    slot.passed = true;
+                    passed.extend(slot.waker.take());
+                }
                 Some(at) => next = Some(next.map_or(at, |next| next.min(at))),
                 None => {}
             }
@@ -112,7 +117,12 @@ impl Deadlines {
 impl Deadline {
     /// Moves the deadline; `None` takes it away.
     pub fn set(&self, at: Option<Instant>) {
-        self.deadlines.inner.slots.borrow_mut().all[self.slot].at = at;
+        {
+            let mut slots = self.deadlines.inner.slots.borrow_mut();
+            let slot = &mut slots.all[self.slot];
+            slot.at = at;
+            slot.passed = false;
+        }
         if let Some(at) = at {
             self.deadlines.note(at);
         }
@@ -122,7 +132,7 @@ impl Deadline {
     pub fn poll_passed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut slots = self.deadlines.inner.slots.borrow_mut();
         let slot = &mut slots.all[self.slot];
-        if slot.at.is_some_and(|at| at <= Instant::now()) {
+        if slot.passed {
             return Poll::Ready(());
         }
         match &mut slot.waker {

@@ -6,20 +6,28 @@ use crate::{
     telemetry::{self, Direction, EdgeKey},
     upstream::LiveEndpoint,
 };
-use std::{cell::RefCell, collections::HashMap, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    rc::Rc,
+    sync::Arc,
+};
 
 /// The edges that a worker has used lately, by route and endpoint.
 #[derive(Debug)]
 pub(crate) struct Edges {
     telemetry: telemetry::Worker,
     source: WorkloadName,
-    known: RefCell<HashMap<(*const Route, *const LiveEndpoint), Entry>>,
+    known: RefCell<HashMap<Key, Entry, BuildHasherDefault<PointerHasher>>>,
 }
+
+type Key = (*const Route, *const LiveEndpoint);
 
 /// Holds what the pointers of its key point to, so that they can't come to mean something else.
 #[derive(Debug)]
 struct Entry {
-    known: Known,
+    known: Rc<Known>,
     _route: Arc<Route>,
     _endpoint: Option<Rc<LiveEndpoint>>,
 }
@@ -35,7 +43,11 @@ impl Edges {
     }
 
     /// The edge of a request on `route` that `endpoint` answers, if one was chosen.
-    pub(crate) fn request(&self, route: &Arc<Route>, endpoint: Option<&Rc<LiveEndpoint>>) -> Known {
+    pub(crate) fn request(
+        &self,
+        route: &Arc<Route>,
+        endpoint: Option<&Rc<LiveEndpoint>>,
+    ) -> Rc<Known> {
         let key = (
             Arc::as_ptr(route),
             endpoint.map_or(std::ptr::null(), Rc::as_ptr),
@@ -43,7 +55,7 @@ impl Edges {
         if let Some(entry) = self.known.borrow().get(&key) {
             return entry.known.clone();
         }
-        let known = self.resolve(&route.name, &route.cluster, endpoint);
+        let known = Rc::new(self.resolve(&route.name, &route.cluster, endpoint));
         let entry = Entry {
             known: known.clone(),
             _route: route.clone(),
@@ -110,5 +122,27 @@ impl Edges {
             peer,
             endpoint: endpoint.map(|endpoint| endpoint.address()),
         }
+    }
+}
+
+/// Addresses need no defence against collisions, which the standard hasher pays for with every request.
+#[derive(Debug, Default)]
+struct PointerHasher(u64);
+
+impl Hasher for PointerHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_usize(usize::from(*byte));
+        }
+    }
+
+    fn write_usize(&mut self, address: usize) {
+        // Fibonacci hashing: the high bits, by which the map tells apart what shares a bucket, depend on all.
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.0 = (self.0.rotate_left(26) ^ address as u64).wrapping_mul(GOLDEN);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(26)
     }
 }

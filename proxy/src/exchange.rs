@@ -25,7 +25,10 @@ use http::{
 use http_body::Body as _;
 use std::{
     cell::{Cell, RefCell},
+    future::poll_fn,
+    mem,
     net::SocketAddr,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -49,7 +52,7 @@ pub(crate) struct Caller {
     /// The caller's address.
     pub(crate) address: SocketAddr,
     /// What is known before a request comes. Outbound, that is nothing.
-    pub(crate) known: Option<Known>,
+    pub(crate) known: Option<Rc<Known>>,
     /// Where the edges of outbound requests are found.
     pub(crate) edges: Rc<Edges>,
     pub(crate) deadlines: Deadlines,
@@ -59,7 +62,7 @@ pub(crate) struct Caller {
 }
 
 /// What is known of who answers.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Known {
     /// The counters.
     pub(crate) edge: Arc<Edge>,
@@ -81,7 +84,7 @@ struct Shared {
     grpc: bool,
     started: Instant,
     facts: RefCell<Option<Box<Facts>>>,
-    known: RefCell<Option<Known>>,
+    known: RefCell<Option<Rc<Known>>>,
     route: RefCell<Option<Arc<Route>>>,
     detail: RefCell<Option<String>>,
     clock: Clock,
@@ -167,7 +170,7 @@ impl Exchange {
     }
 
     /// Notes who answers.
-    pub(crate) fn answered_by(&self, known: Known) {
+    pub(crate) fn answered_by(&self, known: Rc<Known>) {
         self.shared.known.replace(Some(known));
     }
 
@@ -184,48 +187,50 @@ impl Exchange {
     }
 
     /// Watches the body of the request. `timeout` begins when it is complete (`RouteAction.timeout`).
-    pub(crate) fn watch_request(
-        &self,
-        request: Request<Body>,
-        timeout: Option<Duration>,
-    ) -> Request<Body> {
+    pub(crate) fn watch_request(&self, request: &mut Request<Body>, timeout: Option<Duration>) {
         if request.body().is_end_stream() {
             if let Some(timeout) = timeout {
-                self.set_timeout(Instant::now() + timeout);
+                self.set_timeout(self.shared.started + timeout);
             }
-            return request;
+            return;
         }
-        request.map(|body| {
-            body.observed(RequestBody {
-                shared: self.shared.clone(),
-                timeout,
-            })
-        })
+        let body = mem::take(request.body_mut());
+        *request.body_mut() = body.observed(RequestBody {
+            shared: self.shared.clone(),
+            timeout,
+        });
     }
 
     /// Waits for a part of the work for as long as the exchange may take.
-    pub(crate) async fn within<T>(&self, work: impl Future<Output = T>) -> Result<T, RequestError> {
-        tokio::select! {
-            biased;
-            done = work => Ok(done),
-            error = std::future::poll_fn(|cx| self.shared.poll_overdue(cx)) => Err(error),
-        }
+    pub(crate) async fn within<T>(
+        &self,
+        mut work: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, RequestError> {
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Ok(done)),
+            Poll::Pending => self.shared.poll_overdue(cx).map(Err),
+        })
+        .await
     }
 
     /// The response is there: watches its body, and records the exchange when that is over.
     pub(crate) fn respond(self, response: Response<Body>) -> Response<Body> {
         let shared = &self.shared;
-        shared.active();
         shared.status.set(Some(response.status()));
         if shared.grpc {
             shared
                 .grpc_status
                 .set(reply::grpc_status(response.headers()));
         }
-        if response.body().is_end_stream() {
+        if let Some(whole) = response.body().in_memory() {
+            // Nothing is left to watch.
+            if shared.method != Method::HEAD {
+                shared.sent.set(whole as u64);
+            }
             shared.record();
             return response;
         }
+        shared.active();
         response.map(|body| {
             body.observed(ResponseBody {
                 shared: self.shared.clone(),
@@ -350,11 +355,11 @@ impl Shared {
     }
 
     /// As far as the request came: to an endpoint, to a route, or nowhere.
-    fn known(&self) -> Known {
+    fn known(&self) -> Rc<Known> {
         match (self.known.take(), &*self.route.borrow()) {
             (Some(known), _) => known,
             (None, Some(route)) => self.caller.edges.request(route, None),
-            (None, None) => self.caller.edges.unknown("none"),
+            (None, None) => Rc::new(self.caller.edges.unknown("none")),
         }
     }
 

@@ -34,8 +34,8 @@ use crate::{
 };
 use http::{HeaderValue, Request, Response, Version};
 use std::{
-    cell::RefCell, collections::HashMap, io, net::SocketAddr, num::NonZeroU32, rc::Rc, sync::Arc,
-    time::Duration,
+    cell::RefCell, collections::HashMap, io, net::SocketAddr, num::NonZeroU32, pin::pin, rc::Rc,
+    sync::Arc, time::Duration,
 };
 use tokio::{
     net::TcpStream,
@@ -69,7 +69,9 @@ pub(crate) async fn serve(worker: &Rc<Worker>, tcp: TcpStream, caller: SocketAdd
         ),
         workload: inbound.workload.clone(),
     };
-    if let Some(secured) = connection.secure(Stream::tcp(tcp)).await {
+    // In a box: a connection that lasts does without the memory of its handshake.
+    let secured = Box::pin(connection.secure(Stream::tcp(tcp))).await;
+    if let Some(secured) = secured {
         connection.identified(secured).await;
     }
 }
@@ -301,8 +303,9 @@ impl Connection<'_> {
             worker: self.worker.clone(),
             caller: self
                 .worker
-                .caller(Direction::Inbound, self.caller, Some(known)),
+                .caller(Direction::Inbound, self.caller, Some(Rc::new(known))),
             client_cert: self.client_cert(&stream),
+            forwarded_for: headers::forwarded_for(self.caller.ip()),
             application: self.application.clone(),
             idle_timeout: self.port.idle_timeout,
         });
@@ -365,14 +368,16 @@ struct Inbound {
     caller: Rc<Caller>,
     /// Who calls, for `x-forwarded-client-cert`.
     client_cert: Option<HeaderValue>,
+    /// From where, for `x-forwarded-for`.
+    forwarded_for: HeaderValue,
     application: Arc<Cluster>,
     idle_timeout: Option<Duration>,
 }
 
 impl Handler for Inbound {
-    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, RequestError> {
+    async fn handle(&self, mut request: Request<Body>) -> Result<Response<Body>, RequestError> {
         let exchange = Exchange::begin(&self.caller, &request);
-        Ok(match self.forward(&exchange, request).await {
+        Ok(match self.forward(&exchange, &mut request).await {
             Ok(sent) if matches!(sent.response.body(), Body::Upgrade(_)) => {
                 switch(exchange, sent, self.idle_timeout)
             }
@@ -394,9 +399,9 @@ impl Inbound {
     async fn forward(
         &self,
         exchange: &Exchange,
-        mut request: Request<Body>,
+        request: &mut Request<Body>,
     ) -> Result<Sent, (RequestError, Option<String>)> {
-        let intake = intake::request(&mut request)
+        let intake = intake::request(request)
             .map_err(|error| (RequestError::BadRequest, Some(error.to_string())))?;
         self.describe_caller(request.headers_mut());
         self.trace(exchange, request.headers_mut());
@@ -409,10 +414,10 @@ impl Inbound {
         };
         // How long the response may take is the caller's to decide.
         exchange.set_idle_timeout(self.idle_timeout);
-        let request = exchange.watch_request(request, None);
+        exchange.watch_request(request, None);
 
         let cluster = self.worker.upstreams.cluster(&self.application);
-        let sent = exchange.within(cluster.send(version, request)).await;
+        let sent = exchange.within(pin!(cluster.send(version, request))).await;
         let mut sent = sent
             .map_err(|error| (error, None))?
             .map_err(|failed| (failed.error, Some(failed.detail)))?;
@@ -421,7 +426,7 @@ impl Inbound {
     }
 
     fn describe_caller(&self, headers: &mut http::HeaderMap) {
-        headers::set_forwarded(headers, self.caller.address.ip());
+        headers::set_forwarded(headers, &self.forwarded_for);
         if let Some(client_cert) = &self.client_cert {
             headers.insert(headers::FORWARDED_CLIENT_CERT, client_cert.clone());
         }

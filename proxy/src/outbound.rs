@@ -29,7 +29,7 @@ use crate::{
     xds::Resolution,
 };
 use http::{Method, Request, Response, Version};
-use std::{cell::RefCell, net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{cell::RefCell, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 use weft_xds_proto::names;
 
@@ -286,9 +286,9 @@ struct Failure {
 }
 
 impl Handler for Outbound {
-    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, RequestError> {
+    async fn handle(&self, mut request: Request<Body>) -> Result<Response<Body>, RequestError> {
         let exchange = Exchange::begin(&self.caller, &request);
-        Ok(match self.forward(&exchange, request).await {
+        Ok(match self.forward(&exchange, &mut request).await {
             Ok(Answer::Response(response)) => exchange.respond(response),
             Ok(Answer::Switched(sent, idle)) => switch(exchange, sent, idle),
             Ok(Answer::Connected(connected, destination)) => {
@@ -320,19 +320,19 @@ impl Outbound {
     async fn forward(
         &self,
         exchange: &Exchange,
-        mut request: Request<Body>,
+        request: &mut Request<Body>,
     ) -> Result<Answer, Failure> {
         let asks_for_connection = request.method() == Method::CONNECT;
-        let intake = intake::request(&mut request).map_err(|error| Failure {
+        let intake = intake::request(request).map_err(|error| Failure {
             error: RequestError::BadRequest,
             detail: Some(error.to_string()),
         })?;
-        self.trace(exchange, &mut request);
-        let destination = self.destination(&intake.host, &request).await?;
+        self.trace(exchange, request);
+        let destination = self.destination(&intake.host, request).await?;
         if asks_for_connection && self.is_proxy() {
-            return self.connect(exchange, destination).await;
+            return Box::pin(self.connect(exchange, destination)).await;
         }
-        let route = select(&destination, &intake.host, intake::path(&request))?;
+        let route = select(&destination, &intake.host, intake::path(request))?;
         exchange.routed(&route);
 
         let version = match intake.upgrade {
@@ -343,11 +343,11 @@ impl Outbound {
             None => request.version(),
         };
         exchange.set_idle_timeout(route.idle_timeout);
-        let timeout = overall_timeout(exchange, &mut request, &route);
-        let request = exchange.watch_request(request, timeout);
+        let timeout = overall_timeout(exchange, request, &route);
+        exchange.watch_request(request, timeout);
 
         let cluster = self.worker.upstreams.cluster(&route.cluster);
-        let sent = exchange.within(cluster.send(version, request)).await;
+        let sent = exchange.within(pin!(cluster.send(version, request))).await;
         let mut sent = match sent {
             Ok(Ok(sent)) => sent,
             Ok(Err(failed)) => {
@@ -385,7 +385,10 @@ impl Outbound {
     ) -> Result<Arc<Destination>, Failure> {
         let handle = match &self.target {
             Target::Fixed(handle) => handle.clone(),
-            Target::Named(last) => self.named(last, host, request).await?,
+            Target::Named(last) => match same(last, host) {
+                Some(handle) => handle,
+                None => Box::pin(self.named(last, host, request)).await?,
+            },
             Target::Unavailable(error) => return Err(Failure::from(*error)),
         };
         handle.touch(self.worker.now().into_std());
@@ -398,11 +401,6 @@ impl Outbound {
         host: &str,
         request: &Request<Body>,
     ) -> Result<Arc<DestinationHandle>, Failure> {
-        if let Some((name, handle)) = &*last.borrow()
-            && name == host
-        {
-            return Ok(handle.clone());
-        }
         let scheme = request.uri().scheme_str();
         let namespace = &self.worker.shared.config.workload.name.namespace;
         let name = authority::destination(host, scheme, namespace).ok_or_else(|| Failure {
@@ -446,7 +444,7 @@ impl Outbound {
             Ok(connected) => Some(&connected.endpoint),
             Err(failed) => failed.endpoint.as_ref(),
         };
-        exchange.answered_by(self.worker.edges.tcp(cluster, endpoint));
+        exchange.answered_by(Rc::new(self.worker.edges.tcp(cluster, endpoint)));
         match connected {
             Ok(connected) => Ok(Answer::Connected(connected, destination)),
             Err(failed) => Err(Failure {
@@ -471,6 +469,16 @@ impl Outbound {
         let response = exchange.respond(Response::new(Body::Empty));
         response.map(|_| Body::Upgrade(upgrade))
     }
+}
+
+/// The last answer, if it is for the same host.
+fn same(
+    last: &RefCell<Option<(String, Arc<DestinationHandle>)>>,
+    host: &str,
+) -> Option<Arc<DestinationHandle>> {
+    let last = last.borrow();
+    let (name, handle) = last.as_ref()?;
+    (name == host).then(|| handle.clone())
 }
 
 fn select(destination: &Destination, host: &str, path: &str) -> Result<Arc<Route>, Failure> {
@@ -544,7 +552,7 @@ fn failed(error: RequestError, detail: String) -> Box<Failed> {
     Box::new(Failed {
         error,
         detail,
-        request: None,
+        intact: true,
         endpoint: None,
     })
 }

@@ -234,7 +234,7 @@ impl Worker {
         &self,
         direction: Direction,
         address: SocketAddr,
-        known: Option<Known>,
+        known: Option<Rc<Known>>,
     ) -> Rc<Caller> {
         Rc::new(Caller {
             direction,

@@ -152,6 +152,19 @@ impl Body {
         }
     }
 
+    /// How many bytes it has, where all of it is here and nobody watches it.
+    pub(crate) fn in_memory(&self) -> Option<usize> {
+        match self {
+            Self::Empty => Some(0),
+            Self::Full(bytes) => Some(bytes.len()),
+            Self::H1(_)
+            | Self::H2 { .. }
+            | Self::Upgrade(_)
+            | Self::Observed(_)
+            | Self::Boxed(_) => None,
+        }
+    }
+
     /// Takes the upgrade out of a response's body, leaving nothing.
     pub fn take_upgrade(&mut self) -> Option<Upgrade> {
         match self {

@@ -11,7 +11,7 @@ use crate::{
     deadline::{Deadline, Deadlines},
     drain::Drain,
     error::RequestError,
-    net::stream::Stream,
+    net::{batch::batched, stream::Stream},
 };
 use http::{Request, Response};
 use hyper::{body::Incoming, rt::Executor, server::conn::http2, service::service_fn};
@@ -53,6 +53,7 @@ pub async fn serve<H: Handler + 'static>(
             response
         }
     });
+    let (io, batch) = batched(io);
     let connection = http2::Builder::new(LocalExecutor)
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_concurrent_streams)
@@ -68,13 +69,13 @@ pub async fn serve<H: Handler + 'static>(
     let mut connection = pin!(connection);
     let mut end = ServeEnd::Closed;
     tokio::select! {
-        ended = connection.as_mut() => return closed(ended),
+        ended = batch.drive(connection.as_mut()) => return closed(ended),
         () = told_to_go(drain, &streams, limits.drain_grace) => {}
         () = streams.idle.passed() => end = ServeEnd::Idle,
     }
     // GOAWAY: streams under way finish, none begins.
     connection.as_mut().graceful_shutdown();
-    match connection.await {
+    match batch.drive(connection).await {
         Ok(()) => end,
         ended @ Err(_) => closed(ended),
     }

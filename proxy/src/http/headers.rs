@@ -30,6 +30,10 @@ const RESERVED_PREFIX: &str = "x-weft-";
 /// Returns the protocol that the message asks or agrees to switch to, for the caller to put back with
 /// [`set_upgrade`] where the next hop can switch.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    if !headers.keys().any(is_hop_by_hop) {
+        // Most messages: one look at every name costs less than to look up each of these.
+        return None;
+    }
     let trailers = headers.get(TE).is_some_and(asks_for_trailers);
     let mut switches = false;
     if headers.contains_key(CONNECTION) {
@@ -60,6 +64,15 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
     headers.remove(UPGRADE).filter(|_| switches)
 }
 
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    *name == CONNECTION
+        || *name == TE
+        || *name == TRANSFER_ENCODING
+        || *name == UPGRADE
+        || *name == KEEP_ALIVE
+        || *name == PROXY_CONNECTION
+}
+
 /// Asks, or agrees, to switch to another protocol on an HTTP/1.1 connection (RFC 9110 section 7.8).
 pub fn set_upgrade(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -75,20 +88,20 @@ fn asks_for_trailers(te: &HeaderValue) -> bool {
 
 /// Removes what a caller may claim about itself and must not be believed.
 pub fn strip_identity(headers: &mut HeaderMap) {
-    headers.remove(FORWARDED_CLIENT_CERT);
-    if headers
-        .keys()
-        .any(|name| name.as_str().starts_with(RESERVED_PREFIX))
-    {
-        let reserved: Vec<HeaderName> = headers
+    if headers.keys().any(claims_identity) {
+        let claims: Vec<HeaderName> = headers
             .keys()
-            .filter(|name| name.as_str().starts_with(RESERVED_PREFIX))
+            .filter(|name| claims_identity(name))
             .cloned()
             .collect();
-        for name in reserved {
+        for name in claims {
             headers.remove(name);
         }
     }
+}
+
+fn claims_identity(name: &HeaderName) -> bool {
+    *name == FORWARDED_CLIENT_CERT || name.as_str().starts_with(RESERVED_PREFIX)
 }
 
 /// The value of `x-forwarded-client-cert` for a connection: who was called, the SHA-256 of the caller's
@@ -114,26 +127,35 @@ fn sha256(data: &[u8]) -> Vec<u8> {
 
 /// Notes where a request came from: appends the caller to `x-forwarded-for` and says the scheme, unless
 /// a proxy before us has. The inbound side alone does so, so that a hop through two sidecars counts once.
-pub fn set_forwarded(headers: &mut HeaderMap, caller: IpAddr) {
-    let caller = caller.to_canonical().to_string();
-    let previous: Vec<&str> = headers
-        .get_all(FORWARDED_FOR)
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .filter(|value| !value.trim().is_empty())
-        .collect();
-    let list = if previous.is_empty() {
-        caller
-    } else {
-        format!("{}, {caller}", previous.join(", "))
+///
+/// `caller` is what [`forwarded_for`] made of its address.
+pub fn set_forwarded(headers: &mut HeaderMap, caller: &HeaderValue) {
+    let mut list = Vec::new();
+    for before in headers.get_all(FORWARDED_FOR) {
+        if before
+            .to_str()
+            .is_ok_and(|before| !before.trim().is_empty())
+        {
+            list.extend_from_slice(before.as_bytes());
+            list.extend_from_slice(b", ");
+        }
+    }
+    let list = match list.is_empty() {
+        true => caller.clone(),
+        false => {
+            list.extend_from_slice(caller.as_bytes());
+            HeaderValue::try_from(list).expect("visible ASCII was joined by visible ASCII")
+        }
     };
-    headers.insert(
-        FORWARDED_FOR,
-        HeaderValue::from_str(&list).expect("visible ASCII was joined by visible ASCII"),
-    );
+    headers.insert(FORWARDED_FOR, list);
     if !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
+}
+
+/// A caller's address as it stands in `x-forwarded-for`. Made once per connection.
+pub fn forwarded_for(caller: IpAddr) -> HeaderValue {
+    HeaderValue::from_str(&caller.to_canonical().to_string()).expect("an address is visible ASCII")
 }
 
 /// Whether a message is gRPC (grpc/grpc `doc/PROTOCOL-HTTP2.md`, Content-Type); gRPC-Web is not, as its
@@ -228,7 +250,8 @@ mod tests {
             ("x-forwarded-for", "192.0.2.1"),
             ("x-forwarded-for", "10.0.0.1"),
         ]);
-        set_forwarded(&mut headers, "::ffff:10.0.0.2".parse().unwrap());
+        let caller = forwarded_for("::ffff:10.0.0.2".parse().unwrap());
+        set_forwarded(&mut headers, &caller);
         assert_eq!(
             headers,
             map(&[

@@ -6,7 +6,6 @@
 
 use fastrand::Rng;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use std::fmt::Write;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -61,7 +60,7 @@ pub fn enter(headers: &mut HeaderMap, sampling: f64, rng: &mut Rng) -> Context {
         parent_id: incoming.map(|incoming| incoming.span_id),
         sampled,
     };
-    headers.insert(TRACEPARENT, value(&context.traceparent()));
+    headers.insert(TRACEPARENT, context.traceparent());
     if let Some(form) = b3 {
         form.write(&context, headers);
     }
@@ -72,18 +71,17 @@ pub fn enter(headers: &mut HeaderMap, sampling: f64, rng: &mut Rng) -> Context {
 pub fn request_id(headers: &mut HeaderMap, rng: &mut Rng) -> HeaderValue {
     headers
         .entry(REQUEST_ID)
-        .or_insert_with(|| value(&uuid_v4(rng.u128(..))))
+        .or_insert_with(|| uuid_v4(rng.u128(..)))
         .clone()
 }
 
 impl Context {
-    fn traceparent(&self) -> String {
-        format!(
-            "00-{:032x}-{:016x}-{:02x}",
-            self.trace_id,
-            self.span_id,
-            u8::from(self.sampled)
-        )
+    fn traceparent(&self) -> HeaderValue {
+        let mut text = *b"00-tttttttttttttttttttttttttttttttt-ssssssssssssssss-00";
+        write_hex(self.trace_id, &mut text[3..35]);
+        write_hex(self.span_id.into(), &mut text[36..52]);
+        write_hex(self.sampled.into(), &mut text[53..]);
+        value(&text)
     }
 }
 
@@ -123,14 +121,15 @@ enum B3Form {
 
 impl B3Form {
     fn of(headers: &HeaderMap) -> Option<Self> {
-        let multi = [B3_TRACE_ID, B3_SAMPLED, B3_FLAGS];
-        if headers.contains_key(B3) {
-            Some(Self::Single)
-        } else if multi.iter().any(|name| headers.contains_key(name)) {
-            Some(Self::Multi)
-        } else {
-            None
+        // One look at every name costs less than to look up four that are hardly ever there.
+        let mut multi = false;
+        for name in headers.keys() {
+            if *name == B3 {
+                return Some(Self::Single);
+            }
+            multi |= *name == B3_TRACE_ID || *name == B3_SAMPLED || *name == B3_FLAGS;
         }
+        multi.then_some(Self::Multi)
     }
 
     fn parse(self, headers: &HeaderMap) -> Option<Incoming> {
@@ -170,23 +169,28 @@ impl B3Form {
     }
 
     fn write(self, context: &Context, headers: &mut HeaderMap) {
-        let trace_id = format!("{:032x}", context.trace_id);
-        let span_id = format!("{:016x}", context.span_id);
-        let parent_id = context.parent_id.map(|id| format!("{id:016x}"));
-        let sampled = if context.sampled { "1" } else { "0" };
+        let sampled = if context.sampled { b"1" } else { b"0" };
         match self {
             Self::Single => {
-                let mut single = format!("{trace_id}-{span_id}-{sampled}");
-                if let Some(parent_id) = parent_id {
-                    write!(single, "-{parent_id}").expect("a String takes everything");
-                }
-                headers.insert(B3, value(&single));
+                let mut single =
+                    *b"tttttttttttttttttttttttttttttttt-ssssssssssssssss-0-pppppppppppppppp";
+                write_hex(context.trace_id, &mut single[..32]);
+                write_hex(context.span_id.into(), &mut single[33..49]);
+                single[50] = sampled[0];
+                let single = match context.parent_id {
+                    Some(parent_id) => {
+                        write_hex(parent_id.into(), &mut single[52..]);
+                        &single[..]
+                    }
+                    None => &single[..51],
+                };
+                headers.insert(B3, value(single));
             }
             Self::Multi => {
-                headers.insert(B3_TRACE_ID, value(&trace_id));
-                headers.insert(B3_SPAN_ID, value(&span_id));
-                match parent_id {
-                    Some(parent_id) => headers.insert(B3_PARENT_SPAN_ID, value(&parent_id)),
+                headers.insert(B3_TRACE_ID, value(&hex_digits::<32>(context.trace_id)));
+                headers.insert(B3_SPAN_ID, span(context.span_id));
+                match context.parent_id {
+                    Some(parent_id) => headers.insert(B3_PARENT_SPAN_ID, span(parent_id)),
                     None => headers.remove(B3_PARENT_SPAN_ID),
                 };
                 // The debug flag implies the decision and is passed on in its place.
@@ -209,23 +213,41 @@ fn hex(digits: &str, length: usize) -> Option<u128> {
         .flatten()
 }
 
-fn uuid_v4(random: u128) -> String {
+fn uuid_v4(random: u128) -> HeaderValue {
     const VERSION: u128 = 0xf << 76;
     const VARIANT: u128 = 0b11 << 62;
     let bits = random & !VERSION & !VARIANT | 0x4 << 76 | 0b10 << 62;
-    let hex = format!("{bits:032x}");
-    format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    )
+    let digits = hex_digits::<32>(bits);
+    let mut text = *b"xxxxxxxx-xxxx-4xxx-xxxx-xxxxxxxxxxxx";
+    text[..8].copy_from_slice(&digits[..8]);
+    text[9..13].copy_from_slice(&digits[8..12]);
+    text[14..18].copy_from_slice(&digits[12..16]);
+    text[19..23].copy_from_slice(&digits[16..20]);
+    text[24..].copy_from_slice(&digits[20..]);
+    value(&text)
 }
 
-fn value(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).expect("hexadecimal digits and hyphens are visible ASCII")
+fn span(id: u64) -> HeaderValue {
+    value(&hex_digits::<16>(id.into()))
+}
+
+fn hex_digits<const N: usize>(number: u128) -> [u8; N] {
+    let mut digits = [0; N];
+    write_hex(number, &mut digits);
+    digits
+}
+
+/// Fills `out` with the last digits of a number. Every request passes here, and formatting would cost ten
+/// times as much.
+fn write_hex(mut number: u128, out: &mut [u8]) {
+    for digit in out.iter_mut().rev() {
+        *digit = b"0123456789abcdef"[(number & 0xf) as usize];
+        number >>= 4;
+    }
+}
+
+fn value(text: &[u8]) -> HeaderValue {
+    HeaderValue::from_bytes(text).expect("hexadecimal digits and hyphens are visible ASCII")
 }
 
 #[cfg(test)]
@@ -238,7 +260,7 @@ mod tests {
     fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
         fields
             .iter()
-            .map(|(name, text)| (HeaderName::from_static(name), value(text)))
+            .map(|(name, text)| (HeaderName::from_static(name), value(text.as_bytes())))
             .collect()
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows HTTP, clusters or policy.
 
+pub(crate) mod batch;
 pub mod listen;
 pub mod original_dst;
 mod splice;

@@ -15,6 +15,10 @@ use std::{
 /// their responses complete.
 const MOST_IDLE: usize = 256;
 
+/// A connection that was used so recently is not looked at again before a request that could be replayed.
+/// No server retires idle connections so soon, and the look is a system call.
+const SURELY_OPEN: Duration = Duration::from_millis(100);
+
 /// The idle connections of one worker to one endpoint, the longest idle at the front.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -83,8 +87,9 @@ impl Pool {
         }
     }
 
-    /// The connection that was given back last and is still open. Closes those that are not.
-    pub(super) fn take(&self, now: Instant) -> Option<Idle> {
+    /// The connection that was given back last and is still open. Closes those that are not. For a request
+    /// that may be replayed, a recent use is enough.
+    pub(super) fn take(&self, now: Instant, replayable: bool) -> Option<Idle> {
         let limit = self.keep_alive.get().limit(now);
         self.change(|idle| {
             while let Some(mut last) = idle.pop_back() {
@@ -92,7 +97,7 @@ impl Pool {
                 if limit.is_some_and(|limit| age >= limit) {
                     continue;
                 }
-                if last.connection.is_open() {
+                if replayable && age < SURELY_OPEN || last.connection.is_open() {
                     return Some(last);
                 }
                 self.learn(|keep_alive| keep_alive.closed(age, now));

@@ -4,7 +4,10 @@ use super::{connect::ConnectError, limits::Permit, status::EndpointCounters};
 use crate::{
     error::RequestError,
     http::{body::Body, limits::HttpLimits},
-    net::stream::Stream,
+    net::{
+        batch::{Batch, Batched, batched},
+        stream::Stream,
+    },
 };
 use http::{Request, Response};
 use hyper::{
@@ -17,7 +20,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::{Context, Poll},
@@ -170,16 +173,16 @@ impl Connection {
                 .keep_alive_timeout(PING_TIMEOUT);
         }
         let driver = Rc::<Driver>::default();
-        let io = TokioIo::new(Heard {
+        let (io, batch) = batched(Heard {
             stream,
             by: driver.clone(),
         });
         let (sender, connection) = builder
-            .handshake(io)
+            .handshake(TokioIo::new(io))
             .await
             .map_err(|error| error.to_string())?;
         driver.connection.replace(Some(connection));
-        spawn_local(driver.clone().run());
+        spawn_local(driver.clone().run(batch));
         driver.settled().await?;
         counters.http2_idle.increment();
         Ok(Self {
@@ -325,7 +328,7 @@ fn reason(error: &h2::Error) -> RequestError {
 #[derive(Default)]
 struct Driver {
     /// Dropped when it is done: requests that hyper has in its queue come back by that.
-    connection: RefCell<Option<http2::Connection<TokioIo<Heard>, Body, LocalExecutor>>>,
+    connection: RefCell<Option<http2::Connection<TokioIo<Batched<Heard>>, Body, LocalExecutor>>>,
     /// Why it is done.
     end: OnceCell<String>,
     /// The endpoint said something, or the connection is done.
@@ -333,12 +336,12 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(self: Rc<Self>) {
-        let end = poll_fn(|cx| match self.connection.borrow_mut().as_mut() {
+    async fn run(self: Rc<Self>, batch: Batch<Heard>) {
+        let connection = poll_fn(|cx| match self.connection.borrow_mut().as_mut() {
             Some(connection) => Pin::new(connection).poll(cx),
             None => Poll::Ready(Ok(())),
-        })
-        .await;
+        });
+        let end = batch.drive(pin!(connection)).await;
         self.connection.take();
         let end = end.map_or_else(|error| describe(&error), |()| "closed".to_owned());
         tracing::debug!(end, "upstream HTTP/2 connection ended");

@@ -22,7 +22,7 @@ use crate::{
 use http::{HeaderName, Request, Response, Version};
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, mem, rc::Rc};
 use tokio::{
     task::spawn_local,
     time::{Instant, timeout_at},
@@ -64,9 +64,9 @@ pub struct Failed {
     pub error: RequestError,
     /// What was tried and what came of it, with the endpoint's address. For people.
     pub detail: String,
-    /// The request, where it can still be had: when no byte of it was sent, and when its body was empty or
-    /// in memory. In the form in which it was sent, good for [`LiveCluster::send`] all the same.
-    pub request: Option<Request<Body>>,
+    /// Whether the request can be sent again: when no byte of it was sent, and when its body was empty or in
+    /// memory. It has the form in which it was sent, good for [`LiveCluster::send`] all the same.
+    pub intact: bool,
     /// Who failed, unless it failed before an endpoint was chosen.
     pub endpoint: Option<Rc<LiveEndpoint>>,
 }
@@ -80,7 +80,8 @@ pub struct Hold {
 }
 
 impl LiveCluster {
-    /// Sends a request to one of the endpoints and waits for the head of its response.
+    /// Sends a request to one of the endpoints and waits for the head of its response. What is sent is taken
+    /// out of the request.
     ///
     /// `downstream` is the version that the caller spoke; the cluster may insist on another. A request that
     /// provably was not sent, because its connection was on its way out, goes to another connection. So does,
@@ -90,16 +91,13 @@ impl LiveCluster {
     pub async fn send(
         self: &Rc<Self>,
         downstream: Version,
-        request: Request<Body>,
+        request: &mut Request<Body>,
     ) -> Result<Sent, Box<Failed>> {
         let Some(permit) = self.limits.acquire(Resource::Requests) else {
             let error = self.over(RequestError::MaxRequests, Resource::Requests);
-            return Err(Failed::new(error, Some(request), None));
+            return Err(Failed::before(error));
         };
-        let endpoint = match self.pick() {
-            Ok(endpoint) => endpoint,
-            Err(error) => return Err(Failed::new(error, Some(request), None)),
-        };
+        let endpoint = self.pick().map_err(Failed::before)?;
         let lease = Lease::new(self.clone(), endpoint, Some(permit));
         let http2 = match self.http_version() {
             UpstreamHttp::AsDownstream => downstream == Version::HTTP_2,
@@ -116,12 +114,9 @@ impl LiveCluster {
     pub async fn connect(self: &Rc<Self>) -> Result<Connected, Box<Failed>> {
         let Some(permit) = self.connection_permit() else {
             let error = self.over(RequestError::MaxConnections, Resource::Connections);
-            return Err(Failed::new(error, None, None));
+            return Err(Failed::before(error));
         };
-        let endpoint = match self.pick() {
-            Ok(endpoint) => endpoint,
-            Err(error) => return Err(Failed::new(error, None, None)),
-        };
+        let endpoint = self.pick().map_err(Failed::before)?;
         let lease = Lease::new(self.clone(), endpoint.clone(), None);
         match self.open(&endpoint, Alpn::Tcp).await {
             Ok(stream) => Ok(Connected {
@@ -133,33 +128,36 @@ impl LiveCluster {
                 },
                 endpoint,
             }),
-            Err(error) => Err(Failed::new(error, None, Some(endpoint))),
+            Err(error) => Err(Failed::at(endpoint, error, true)),
         }
     }
 
     async fn send_http1(
         self: &Rc<Self>,
         lease: Rc<Lease>,
-        mut request: Request<Body>,
+        request: &mut Request<Body>,
     ) -> Result<Sent, Box<Failed>> {
-        make_http1(&mut request, self.name());
+        make_http1(request, self.name());
         if request.body().is_end_stream() {
             // Nothing to send, in a form that can be sent twice.
             *request.body_mut() = Body::Empty;
         }
+        let replayable = may_replay(request);
         let mut replayed = false;
         let mut unsent = 0;
         loop {
-            let connection = match self.http1_connection(&lease, replayed).await {
-                Ok(connection) => connection,
-                Err(error) => {
-                    return Err(Failed::new(error, Some(request), Some(lease.endpoint())));
-                }
+            let warm = (!replayed).then(|| self.warm_http1(&lease, replayable));
+            let connection = match warm.flatten() {
+                Some(connection) => connection,
+                // Seldom, and large: not in the memory of every request.
+                None => Box::pin(self.fresh_http1(&lease))
+                    .await
+                    .map_err(|error| Failed::at(lease.endpoint(), error, true))?,
             };
             let endpoint = lease.endpoint();
             let attempt = self.attempt(&endpoint);
             let first = connection.requests() == 0;
-            let error = match connection.send(request, &lease.recycle()).await {
+            let error = match connection.send(request, lease.clone()).await {
                 Ok(response) => {
                     attempt.responded();
                     // What it says once per connection it need not be asked again.
@@ -177,38 +175,36 @@ impl LiveCluster {
                 Err(error) => error,
             };
             lease.disconnect();
-            match (error.progress, error.request) {
-                (Progress::Unsent, Some(again)) if unsent < UNSENT_RETRIES => {
+            match error.progress {
+                Progress::Unsent if unsent < UNSENT_RETRIES => {
                     attempt.excused();
                     unsent += 1;
-                    request = again;
                 }
-                (Progress::ReusedClosed, Some(again)) if !replayed && may_replay(&again) => {
+                Progress::ReusedClosed if !replayed && replayable => {
                     attempt.excused();
                     replayed = true;
-                    request = again;
                 }
-                (progress, request) => {
+                progress => {
                     let detail = format!("{} {}", endpoint.address(), describe(progress));
+                    let intact = error.intact;
                     let error = ConnectError::new(error.error, detail);
                     attempt.failed(&error);
-                    return Err(Failed::new(error, request, Some(endpoint)));
+                    return Err(Failed::at(endpoint, error, intact));
                 }
             }
         }
     }
 
-    /// A connection for one request: the warmest idle one, unless it has to be a fresh one.
-    async fn http1_connection(
-        &self,
-        lease: &Rc<Lease>,
-        fresh: bool,
-    ) -> Result<h1::Connection, ConnectError> {
+    /// The warmest idle connection for one request.
+    fn warm_http1(&self, lease: &Lease, replayable: bool) -> Option<h1::Connection> {
+        let idle = lease.endpoint().http1.take(super::now(), replayable)?;
+        lease.carry(idle.permit);
+        Some(idle.connection)
+    }
+
+    /// A new connection for one request, or one that another request gave back in the meantime.
+    async fn fresh_http1(&self, lease: &Lease) -> Result<h1::Connection, ConnectError> {
         let endpoint = lease.endpoint();
-        if !fresh && let Some(idle) = endpoint.http1.take(super::now()) {
-            lease.carry(idle.permit);
-            return Ok(idle.connection);
-        }
         let permit = match self.connection_permit() {
             Some(permit) => permit,
             None => match self.wait_http1().await? {
@@ -229,28 +225,31 @@ impl LiveCluster {
     async fn send_http2(
         self: &Rc<Self>,
         lease: Rc<Lease>,
-        mut request: Request<Body>,
+        request: &mut Request<Body>,
     ) -> Result<Sent, Box<Failed>> {
         let endpoint = lease.endpoint();
-        if let Err(error) = make_http2(&mut request, self.name()) {
+        if let Err(error) = make_http2(request, self.name()) {
             let detail = format!("the Host field is not an authority: {error}");
             let error = ConnectError::new(RequestError::BadRequest, detail);
-            return Err(Failed::new(error, None, None));
+            return Err(Failed::before(error));
         }
         let mut unsent = 0;
         loop {
-            let stream = match self.http2_stream(&endpoint).await {
-                Ok(stream) => stream,
-                Err(error) => return Err(Failed::new(error, Some(request), Some(endpoint))),
+            let stream = match endpoint.http2.stream() {
+                Some(stream) => stream,
+                // Seldom, and large: not in the memory of every request.
+                None => Box::pin(self.await_http2_stream(&endpoint))
+                    .await
+                    .map_err(|error| Failed::at(endpoint.clone(), error, true))?,
             };
             let attempt = self.attempt(&endpoint);
-            let (error, request_back) = match stream.send(request).await {
+            let (error, intact) = match stream.send(mem::take(request)).await {
                 // The connection has held the size of the head to its limit, not the number of fields.
                 Ok(response) if response.headers().len() > self.shared.http.header_fields => {
                     let fields = response.headers().len();
                     let detail = format!("{} answered with {fields} fields", endpoint.address());
                     let error = ConnectError::new(RequestError::UpstreamProtocolError, detail);
-                    (error, None)
+                    (error, false)
                 }
                 Ok(response) => {
                     attempt.responded();
@@ -260,29 +259,29 @@ impl LiveCluster {
                         Hold::http(lease, Some(stream)),
                     ));
                 }
-                Err(http2::NoResponse::Unsent(again)) if unsent < UNSENT_RETRIES => {
-                    attempt.excused();
-                    unsent += 1;
-                    request = *again;
-                    continue;
-                }
-                Err(http2::NoResponse::Unsent(request)) => {
+                Err(http2::NoResponse::Unsent(again)) => {
+                    *request = *again;
+                    if unsent < UNSENT_RETRIES {
+                        attempt.excused();
+                        unsent += 1;
+                        continue;
+                    }
                     let detail = format!("{} closes every connection", endpoint.address());
                     let error = ConnectError::new(RequestError::UpstreamRefusedStream, detail);
-                    (error, Some(*request))
+                    (error, true)
                 }
                 Err(http2::NoResponse::Failed(error, cause)) => {
                     let detail = format!("{}: {cause}", endpoint.address());
-                    (ConnectError::new(error, detail), None)
+                    (ConnectError::new(error, detail), false)
                 }
             };
             attempt.failed(&error);
-            return Err(Failed::new(error, request_back, Some(endpoint.clone())));
+            return Err(Failed::at(endpoint.clone(), error, intact));
         }
     }
 
-    /// A stream for one request, on a connection that has room or on a new one.
-    async fn http2_stream(
+    /// A stream for one request, once a connection has room or a new one is open.
+    async fn await_http2_stream(
         self: &Rc<Self>,
         endpoint: &Rc<LiveEndpoint>,
     ) -> Result<http2::StreamSlot, ConnectError> {
@@ -372,21 +371,26 @@ impl Sent {
 }
 
 impl Failed {
-    fn new(
-        error: ConnectError,
-        request: Option<Request<Body>>,
-        endpoint: Option<Rc<LiveEndpoint>>,
-    ) -> Box<Self> {
-        if let Some(endpoint) = &endpoint
-            && error.error.fault() == Fault::Upstream
-        {
+    /// No endpoint was chosen.
+    fn before(error: ConnectError) -> Box<Self> {
+        Box::new(Self {
+            error: error.error,
+            detail: error.detail.to_string(),
+            intact: true,
+            endpoint: None,
+        })
+    }
+
+    /// The endpoint was tried.
+    fn at(endpoint: Rc<LiveEndpoint>, error: ConnectError, intact: bool) -> Box<Self> {
+        if error.error.fault() == Fault::Upstream {
             endpoint.counters.failures.increment();
         }
         Box::new(Self {
             error: error.error,
             detail: error.detail.to_string(),
-            request,
-            endpoint,
+            intact,
+            endpoint: Some(endpoint),
         })
     }
 }
@@ -454,17 +458,16 @@ impl Lease {
     fn disconnect(&self) {
         self.connection.take();
     }
+}
 
-    /// Gives the connection back to its pool when the response is complete.
-    fn recycle(self: &Rc<Self>) -> Recycle {
-        let lease = self.clone();
-        Rc::new(move |connection| {
-            // Absent never: the connection that comes back is the one that was carried.
-            if let Some(active) = lease.connection.take() {
-                let idle = active.idle(connection, super::now());
-                lease.cluster.give_back(lease.endpoint(), idle);
-            }
-        })
+/// Gives the connection back to its pool when the response is complete.
+impl Recycle for Lease {
+    fn recycle(&self, connection: h1::Connection) {
+        // Absent never: the connection that comes back is the one that was carried.
+        if let Some(active) = self.connection.take() {
+            let idle = active.idle(connection, super::now());
+            self.cluster.give_back(self.endpoint(), idle);
+        }
     }
 }
 

@@ -80,9 +80,8 @@ where
 pub(super) struct Pool(pub(super) Rc<RefCell<Vec<Connection>>>);
 
 impl Pool {
-    pub(super) fn recycle(&self) -> Recycle {
-        let pool = self.clone();
-        Rc::new(move |connection| pool.0.borrow_mut().push(connection))
+    pub(super) fn recycle(&self) -> Rc<dyn Recycle> {
+        Rc::new(self.clone())
     }
 
     pub(super) fn take(&self) -> Option<Connection> {
@@ -91,6 +90,12 @@ impl Pool {
 
     pub(super) fn len(&self) -> usize {
         self.0.borrow().len()
+    }
+}
+
+impl Recycle for Pool {
+    fn recycle(&self, connection: Connection) {
+        self.0.borrow_mut().push(connection);
     }
 }
 

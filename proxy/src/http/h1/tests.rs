@@ -25,7 +25,7 @@ async fn proxied<C: Future, E: Future>(
     let (client, endpoint_end) = Stream::pair().await;
     let (limits, drain) = (HttpLimits::default(), Drain::new());
     let pool = Pool::default();
-    pool.recycle()(Connection::new(client, &limits));
+    pool.recycle().recycle(Connection::new(client, &limits));
     let handler = Answer(async |request: Request<Body>| forward(&pool, request).await);
     let (_, sent, answered) = tokio::join!(
         serve(server, &limits, &drain, &handler),
@@ -35,9 +35,9 @@ async fn proxied<C: Future, E: Future>(
     (sent, answered)
 }
 
-async fn forward(pool: &Pool, request: Request<Body>) -> Result<Response<Body>, RequestError> {
+async fn forward(pool: &Pool, mut request: Request<Body>) -> Result<Response<Body>, RequestError> {
     let connection = pool.take().expect("the connection came back");
-    let response = connection.send(request, &pool.recycle()).await;
+    let response = connection.send(&mut request, pool.recycle()).await;
     response.map_err(|error| error.error)
 }
 

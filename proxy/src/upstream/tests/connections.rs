@@ -90,7 +90,7 @@ fn an_endpoint_that_proves_another_identity_gets_not_one_byte() {
         let upstreams = upstreams_as(identity(&ca, US), &[]);
         let cluster = live(&upstreams, meshed(address, USER));
 
-        let (error, detail) = failed(cluster.send(Version::HTTP_11, get("/")).await);
+        let (error, detail) = failed(cluster.send(Version::HTTP_11, &mut get("/")).await);
         assert_eq!(error, RequestError::UpstreamIdentityMismatch);
         for part in [&address.to_string(), USER, PRODUCT] {
             assert!(detail.contains(part), "{part} in {detail}");
@@ -141,10 +141,10 @@ fn a_failed_connection_names_the_endpoint_gives_the_request_back_and_is_held_aga
         let address = nobody();
         let cluster = live(&upstreams(), cluster(&[address]));
         for version in [Version::HTTP_11, Version::HTTP_2] {
-            let failed = cluster.send(version, get("/cart")).await.unwrap_err();
+            let failed = cluster.send(version, &mut get("/cart")).await.unwrap_err();
             assert_eq!(failed.error, RequestError::UpstreamConnectFailed);
             assert!(failed.detail.contains(&address.to_string()));
-            assert_eq!(failed.request.unwrap().uri().path(), "/cart");
+            assert!(failed.intact);
             assert_eq!(failed.endpoint.unwrap().address(), address);
         }
         let endpoint = only_endpoint(&cluster);
@@ -181,7 +181,7 @@ fn a_handshake_that_is_not_answered_ends_with_the_connect_timeout() {
 fn a_cluster_without_endpoints_says_so() {
     worker(async {
         let cluster = live(&upstreams(), cluster(&[]));
-        let (error, detail) = failed(cluster.send(Version::HTTP_11, get("/")).await);
+        let (error, detail) = failed(cluster.send(Version::HTTP_11, &mut get("/")).await);
         assert_eq!(error, RequestError::NoHealthyEndpoint);
         assert!(detail.contains(NAME));
         assert_eq!(failed(cluster.connect().await).0, error);

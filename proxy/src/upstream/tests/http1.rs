@@ -5,7 +5,7 @@ use futures_util::future::join_all;
 use tokio::task::{JoinHandle, spawn_local};
 
 async fn send(cluster: &Rc<LiveCluster>, path: &str) -> Result<Sent, Box<Failed>> {
-    cluster.send(Version::HTTP_11, get(path)).await
+    cluster.send(Version::HTTP_11, &mut get(path)).await
 }
 
 fn send_in_background(
@@ -102,8 +102,8 @@ fn an_idle_connection_that_the_endpoint_closed_is_not_used() {
         let cluster = live(&upstreams(), cluster(&[address]));
         answered_on(send(&cluster, "/last").await).await;
         server.until(|server| server.open.get() == 0).await;
-        let post = request(Method::POST, "/", Body::Empty);
-        let sent = cluster.send(Version::HTTP_11, post).await;
+        let mut post = request(Method::POST, "/", Body::Empty);
+        let sent = cluster.send(Version::HTTP_11, &mut post).await;
         assert_eq!(answered_on(sent).await, 2);
         assert_eq!(only_endpoint(&cluster).counters.failures.read(), 0);
     });
@@ -141,8 +141,8 @@ fn what_may_have_been_processed_and_is_not_idempotent_is_not_sent_again() {
         let (address, server) = servers::http1().await;
         let cluster = live(&upstreams(), cluster(&[address]));
         answered_on(send(&cluster, "/").await).await;
-        let post = request(Method::POST, "/close", Body::Empty);
-        let (error, detail) = failed(cluster.send(Version::HTTP_11, post).await);
+        let mut post = request(Method::POST, "/close", Body::Empty);
+        let (error, detail) = failed(cluster.send(Version::HTTP_11, &mut post).await);
         assert_eq!(error, RequestError::UpstreamReset);
         assert!(detail.contains(&address.to_string()), "{detail}");
         assert_eq!(server.requests.get(), 2);
@@ -241,7 +241,7 @@ fn an_upgrade_counts_for_as_long_as_its_tunnel_is_held() {
         let fields = upgrade.headers_mut();
         fields.insert("connection", "upgrade".parse().unwrap());
         fields.insert("upgrade", "echo".parse().unwrap());
-        let sent = cluster.send(Version::HTTP_11, upgrade).await.unwrap();
+        let sent = cluster.send(Version::HTTP_11, &mut upgrade).await.unwrap();
         assert!(matches!(sent.response.body(), Body::Upgrade(_)));
         drop(sent.response);
         assert_eq!(sent.endpoint.counters.in_flight.read(), 1);
@@ -261,7 +261,7 @@ fn a_caller_of_http2_reaches_an_http1_endpoint_when_the_cluster_insists() {
         let cluster = live(&upstreams(), config);
         let mut request = get("http://user.demo/cart");
         request.headers_mut().clear();
-        let sent = cluster.send(Version::HTTP_2, request).await;
+        let sent = cluster.send(Version::HTTP_2, &mut request).await;
         assert_eq!(answered_on(sent).await, 1);
     });
 }

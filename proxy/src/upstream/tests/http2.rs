@@ -4,7 +4,7 @@ use super::{servers, *};
 use futures_util::future::join_all;
 
 async fn send(cluster: &Rc<LiveCluster>, path: &str) -> Result<Sent, Box<Failed>> {
-    cluster.send(Version::HTTP_2, get(path)).await
+    cluster.send(Version::HTTP_2, &mut get(path)).await
 }
 
 fn send_in_background(
@@ -110,7 +110,7 @@ fn an_endpoint_that_speaks_no_http2_gets_no_request() {
         let failed = send(&cluster, "/cart").await.unwrap_err();
         assert_eq!(failed.error, RequestError::UpstreamConnectFailed);
         assert!(failed.detail.contains(&address.to_string()));
-        assert_eq!(failed.request.unwrap().uri().path(), "/cart");
+        assert!(failed.intact);
     });
 }
 
@@ -212,7 +212,7 @@ fn a_caller_of_http1_reaches_an_http2_endpoint_when_the_cluster_insists() {
             ..cluster(&[address])
         };
         let cluster = live(&upstreams(), config);
-        let sent = cluster.send(Version::HTTP_11, get("/")).await;
+        let sent = cluster.send(Version::HTTP_11, &mut get("/")).await;
         assert_eq!(answered_on(sent).await, 1);
         assert_eq!(server.requests.get(), 1);
     });

@@ -3,7 +3,7 @@
 use super::{servers, *};
 
 async fn send(cluster: &Rc<LiveCluster>) -> usize {
-    answered_on(cluster.send(Version::HTTP_2, get("/")).await).await
+    answered_on(cluster.send(Version::HTTP_2, &mut get("/")).await).await
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn what_an_endpoint_that_left_has_in_hand_finishes() {
         let cluster_before = live(&upstreams, cluster(&[leaves]));
         let request = tokio::task::spawn_local({
             let cluster = cluster_before.clone();
-            async move { cluster.send(Version::HTTP_2, get("/wait")).await }
+            async move { cluster.send(Version::HTTP_2, &mut get("/wait")).await }
         });
         server.until(|server| server.waiting.get() == 1).await;
         live(&upstreams, cluster(&[comes]));
@@ -111,7 +111,7 @@ fn the_summary_adds_up_the_workers() {
         for worker in &workers {
             let cluster = worker.cluster(&config);
             tokio::task::spawn_local(async move {
-                let sent = cluster.send(Version::HTTP_2, get("/wait")).await;
+                let sent = cluster.send(Version::HTTP_2, &mut get("/wait")).await;
                 answered_on(sent).await;
             });
         }

@@ -4,7 +4,7 @@ mod response;
 mod send;
 mod upload;
 
-use std::{fmt, rc::Rc, time::Instant};
+use std::{fmt, rc::Rc};
 
 use http::{Request, Response};
 
@@ -17,10 +17,11 @@ use crate::{
 };
 
 /// Takes a connection back when its response is complete and it can carry another request.
-///
-/// Called at most once for each send, from inside [`Connection::send`] or a poll of the response's body;
-/// a connection that can't be used again is closed instead.
-pub type Recycle = Rc<dyn Fn(Connection)>;
+pub trait Recycle {
+    /// Called at most once for each send, from inside [`Connection::send`] or a poll of the response's body;
+    /// a connection that can't be used again is closed instead.
+    fn recycle(&self, connection: Connection);
+}
 
 /// An upstream connection with no request on it.
 pub struct Connection {
@@ -28,7 +29,6 @@ pub struct Connection {
     head_limits: HeadLimits,
     continue_timeout: std::time::Duration,
     requests: u64,
-    idle_since: Instant,
 }
 
 /// A request that got no response.
@@ -38,9 +38,9 @@ pub struct SendError {
     pub error: RequestError,
     /// How far it went.
     pub progress: Progress,
-    /// The request as it was handed in, where it can still be had: always when it is
-    /// [`Progress::Unsent`], else when its body was empty or in memory.
-    pub request: Option<Request<Body>>,
+    /// Whether the request is as it was before: always when it is [`Progress::Unsent`], else when its
+    /// body was empty or in memory.
+    pub intact: bool,
 }
 
 /// How far a failed request went.
@@ -63,7 +63,6 @@ impl Connection {
             head_limits: limits.into(),
             continue_timeout: limits.continue_timeout,
             requests: 0,
-            idle_since: Instant::now(),
         }
     }
 
@@ -76,11 +75,6 @@ impl Connection {
             && self.wire.stream_mut().idle() == Idle::Quiet
     }
 
-    /// Since when no request is on it.
-    pub fn idle_since(&self) -> Instant {
-        self.idle_since
-    }
-
     /// How many requests it has carried.
     pub fn requests(&self) -> u64 {
         self.requests
@@ -91,7 +85,8 @@ impl Connection {
         self.wire.stream()
     }
 
-    /// Sends a request and returns when the head of its final response is there.
+    /// Sends a request and returns when the head of its final response is there. The body is taken out of
+    /// the request, and put back where the request fails and can be sent again.
     ///
     /// Looks once more for an end that the runtime already knows of; [`Connection::is_open`] knows more.
     ///
@@ -104,17 +99,16 @@ impl Connection {
     /// A response that switches protocols has a [`Body::Upgrade`] with the stream.
     pub async fn send(
         self,
-        request: Request<Body>,
-        recycle: &Recycle,
+        request: &mut Request<Body>,
+        pool: Rc<dyn Recycle>,
     ) -> Result<Response<Body>, SendError> {
-        send::send(self, request, recycle).await
+        send::send(self, request, pool).await
     }
 
     /// Gives the connection to the pool.
-    fn recycle(mut self, recycle: &Recycle) {
+    fn recycle(mut self, pool: &dyn Recycle) {
         self.wire.release();
-        self.idle_since = Instant::now();
-        recycle(self);
+        pool.recycle(self);
     }
 }
 
@@ -123,7 +117,6 @@ impl fmt::Debug for Connection {
         f.debug_struct("Connection")
             .field("peer", &self.stream().peer_addr().ok())
             .field("requests", &self.requests)
-            .field("idle_since", &self.idle_since)
             .finish()
     }
 }

@@ -1,6 +1,9 @@
 //! The body of a response, which owns its connection until it is over.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    rc::Rc,
+    task::{Context, Poll, ready},
+};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
@@ -20,7 +23,7 @@ pub(in crate::http::h1) struct ResponseBody {
     /// The rest of the request, where the endpoint has answered early.
     upload: Upload,
     /// Where the connection goes, if both sides mean to keep it.
-    recycle: Option<Recycle>,
+    pool: Option<Rc<dyn Recycle>>,
 }
 
 impl ResponseBody {
@@ -28,14 +31,14 @@ impl ResponseBody {
         connection: Connection,
         decoder: Decoder,
         upload: Upload,
-        recycle: Option<Recycle>,
+        pool: Option<Rc<dyn Recycle>>,
     ) -> Self {
         Self {
             connection: Some(connection),
             failed: None,
             decoder,
             upload,
-            recycle,
+            pool,
         }
     }
 
@@ -92,12 +95,12 @@ impl ResponseBody {
     }
 
     fn finish(&mut self) {
-        if let (Some(connection), Some(recycle)) = (self.connection.take(), self.recycle.take())
+        if let (Some(connection), Some(pool)) = (self.connection.take(), self.pool.take())
             && self.upload.is_done()
             && connection.wire.incoming.is_empty()
             && !connection.wire.ended()
         {
-            connection.recycle(&recycle);
+            connection.recycle(&*pool);
         }
     }
 

@@ -2,7 +2,9 @@
 
 use std::{
     future::poll_fn,
+    mem,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll},
 };
 
@@ -10,7 +12,6 @@ use bytes::BytesMut;
 use http::{
     Method, Request, Response, StatusCode,
     header::{CONTENT_LENGTH, EXPECT, UPGRADE},
-    request::Parts,
 };
 use http_body::Body as _;
 use tokio::time::{Sleep, sleep};
@@ -36,9 +37,10 @@ use crate::{
 };
 
 /// A request whose response has not begun.
-struct Sending {
+struct Sending<'r> {
     connection: Connection,
-    parts: Parts,
+    /// Without its body, which is in the upload.
+    request: &'r mut Request<Body>,
     replay: Replay,
     upload: Upload,
     section: SectionEnd,
@@ -57,28 +59,28 @@ enum Replay {
 
 pub(super) async fn send(
     mut connection: Connection,
-    request: Request<Body>,
-    recycle: &Recycle,
+    request: &mut Request<Body>,
+    pool: Rc<dyn Recycle>,
 ) -> Result<Response<Body>, SendError> {
     if let Err(error) = poll_fn(|cx| Poll::Ready(still_open(&mut connection, cx))).await {
         return Err(SendError {
             error,
             progress: Progress::Unsent,
-            request: Some(request),
+            intact: true,
         });
     }
 
     let mut sending = Sending::begin(connection, request);
     match poll_fn(|cx| sending.poll_head(cx)).await {
-        Ok(head) => sending.finish(head, recycle).map_err(|error| SendError {
+        Ok(head) => sending.finish(head, pool).map_err(|error| SendError {
             error,
             progress: Progress::Sent,
-            request: None,
+            intact: false,
         }),
         Err((error, progress)) => Err(SendError {
             error,
             progress,
-            request: sending.replay.request(sending.parts),
+            intact: sending.replay.put_back(sending.request),
         }),
     }
 }
@@ -100,25 +102,29 @@ impl Replay {
         body.replay().map_or(Self::Gone, Self::Whole)
     }
 
-    fn request(self, parts: Parts) -> Option<Request<Body>> {
+    /// Whether it could be had.
+    fn put_back(self, request: &mut Request<Body>) -> bool {
         match self {
-            Self::Whole(body) => Some(Request::from_parts(parts, body)),
-            Self::Gone => None,
+            Self::Whole(body) => {
+                *request.body_mut() = body;
+                true
+            }
+            Self::Gone => false,
         }
     }
 }
 
-impl Sending {
+impl<'r> Sending<'r> {
     /// Queues the head. Nothing is written yet.
-    fn begin(mut connection: Connection, request: Request<Body>) -> Self {
-        let (parts, body) = request.into_parts();
-        let length = length(&parts, &body);
-        let mut expects = parts.headers.get_all(EXPECT).iter();
+    fn begin(mut connection: Connection, request: &'r mut Request<Body>) -> Self {
+        let length = length(request);
+        let body = mem::take(request.body_mut());
+        let mut expects = request.headers().get_all(EXPECT).iter();
         let held = expects.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
         encode::request(
-            &parts.method,
-            &parts.uri,
-            &parts.headers,
+            request.method(),
+            request.uri(),
+            request.headers(),
             length,
             connection.wire.outgoing.text(),
         );
@@ -130,7 +136,7 @@ impl Sending {
                 .then(|| Box::pin(sleep(connection.continue_timeout))),
             written_before: connection.wire.written(),
             connection,
-            parts,
+            request,
             replay,
             upload,
             section: SectionEnd::default(),
@@ -195,20 +201,26 @@ impl Sending {
     }
 
     /// Makes the final response of its head.
-    fn finish(self, head: ResponseHead, recycle: &Recycle) -> Result<Response<Body>, RequestError> {
+    fn finish(
+        self,
+        head: ResponseHead,
+        pool: Rc<dyn Recycle>,
+    ) -> Result<Response<Body>, RequestError> {
         let Self {
             mut connection,
-            parts,
+            request,
             upload,
             ..
         } = self;
-        let length = head.framing.response_body(&parts.method, head.status);
+        let method = request.method();
+        let length = head.framing.response_body(method, head.status);
         let mut decoder = Decoder::new(length, connection.head_limits);
-        let persists = head.framing.persists(head.version) && !framing::says_close(&parts.headers);
+        let persists =
+            head.framing.persists(head.version) && !framing::says_close(request.headers());
         connection.requests += 1;
 
-        let body = if switches(&parts.method, head.status) {
-            let asked = parts.method == Method::CONNECT || parts.headers.contains_key(UPGRADE);
+        let body = if switches(method, head.status) {
+            let asked = *method == Method::CONNECT || request.headers().contains_key(UPGRADE);
             if !asked || !upload.is_done() {
                 tracing::debug!("endpoint switches protocols unasked");
                 return Err(RequestError::UpstreamProtocolError);
@@ -216,12 +228,12 @@ impl Sending {
             Body::Upgrade(Upgrade::to(connection.wire.into_stream()))
         } else if let Some(body) = whole(&mut decoder, &mut connection.wire.incoming) {
             if persists && upload.is_done() && connection.wire.incoming.is_empty() {
-                connection.recycle(recycle);
+                connection.recycle(&*pool);
             }
             body
         } else {
-            let recycle = persists.then(|| recycle.clone());
-            let body = ResponseBody::new(connection, decoder, upload, recycle);
+            let pool = persists.then_some(pool);
+            let body = ResponseBody::new(connection, decoder, upload, pool);
             Body::H1(IncomingBody::response(body))
         };
         let mut response = Response::new(body);
@@ -256,16 +268,15 @@ fn switches(method: &Method, status: StatusCode) -> bool {
 }
 
 /// How the request is framed (RFC 9112 section 6.3). The body decides; the field helps where it can't say.
-fn length(parts: &Parts, body: &Body) -> BodyLength {
-    if parts.method == Method::CONNECT {
+fn length(request: &Request<Body>) -> BodyLength {
+    let (method, headers) = (request.method(), request.headers());
+    if *method == Method::CONNECT {
         return BodyLength::Empty;
     }
-    let announced = || framing::content_length(&parts.headers);
-    match body.size_hint().exact().or_else(announced) {
+    let announced = || framing::content_length(headers);
+    match request.body().size_hint().exact().or_else(announced) {
         // RFC 9110 section 8.6: a method that usually has a body says that there is none.
-        Some(0)
-            if !parts.headers.contains_key(CONTENT_LENGTH) && !usually_has_body(&parts.method) =>
-        {
+        Some(0) if !usually_has_body(method) && !headers.contains_key(CONTENT_LENGTH) => {
             BodyLength::Empty
         }
         Some(bytes) => BodyLength::Known(bytes),

@@ -1,11 +1,11 @@
-use std::time::Duration;
+use std::{rc::Rc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use proptest::prelude::*;
 use tokio::io::AsyncReadExt;
 
-use super::{Connection, Progress};
+use super::{Connection, Progress, Recycle, SendError};
 use crate::{
     error::RequestError,
     http::{
@@ -31,6 +31,14 @@ fn post(body: Body) -> Request<Body> {
     request
 }
 
+async fn send(
+    connection: Connection,
+    mut request: Request<Body>,
+    pool: &Rc<dyn Recycle>,
+) -> Result<Response<Body>, SendError> {
+    connection.send(&mut request, pool.clone()).await
+}
+
 const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
 /// Sends a GET, answers it with `response`, and reads the body.
@@ -44,7 +52,7 @@ async fn answered(response: &str) -> (Result<(StatusCode, Bytes), RequestError>,
     };
     let exchange = async {
         let response = connection
-            .send(get(), &pool.recycle())
+            .send(&mut get(), pool.recycle())
             .await
             .map_err(|error| error.error)?;
         let status = response.status();
@@ -59,7 +67,7 @@ async fn answered(response: &str) -> (Result<(StatusCode, Bytes), RequestError>,
 async fn a_connection_goes_back_to_its_pool_after_each_response() {
     let (connection, mut endpoint) = endpoint().await;
     let pool = Pool::default();
-    connection.recycle(&pool.recycle());
+    connection.recycle(&pool);
     for response in [
         "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc",
         "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
@@ -77,7 +85,7 @@ async fn a_connection_goes_back_to_its_pool_after_each_response() {
         };
         let exchange = async {
             let response = connection
-                .send(get(), &pool.recycle())
+                .send(&mut get(), pool.recycle())
                 .await
                 .expect("a response");
             collect(response.into_body()).await.expect("a body").0
@@ -173,7 +181,7 @@ async fn a_response_to_head_has_no_body() {
             .await;
     };
     let recycle = pool.recycle();
-    let (response, ()) = tokio::join!(connection.send(request, &recycle), script);
+    let (response, ()) = tokio::join!(connection.send(&mut request, recycle.clone()), script);
     let response = response.expect("a response");
     assert_eq!(response.headers()["content-length"], "3");
     assert!(matches!(response.body(), Body::Empty));
@@ -187,14 +195,15 @@ async fn a_closed_connection_hands_the_request_back_untouched() {
     assert!(!connection.is_open());
     // The kernel knows at once, the runtime after its next look.
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let body = pieces([Ok("abc")]);
+    let mut request = post(pieces([Ok("abc")]));
     let error = connection
-        .send(post(body), &Pool::default().recycle())
+        .send(&mut request, Pool::default().recycle())
         .await
         .expect_err("closed");
     assert_eq!(error.error, RequestError::UpstreamReset);
     assert_eq!(error.progress, Progress::Unsent);
-    let body = error.request.expect("handed back").into_body();
+    assert!(error.intact);
+    let body = request.into_body();
     assert_eq!(collect(body).await.expect("untouched").0, "abc");
 }
 
@@ -206,7 +215,10 @@ async fn a_connection_with_unasked_bytes_is_not_used() {
     assert!(!connection.is_open());
     tokio::time::sleep(Duration::from_millis(1)).await;
     let recycle = Pool::default().recycle();
-    let error = connection.send(get(), &recycle).await.expect_err("unasked");
+    let error = connection
+        .send(&mut get(), recycle.clone())
+        .await
+        .expect_err("unasked");
     assert_eq!(error.progress, Progress::Unsent);
 }
 
@@ -220,7 +232,7 @@ async fn a_reused_connection_that_closes_in_silence_is_told_from_a_failed_reques
             .send("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
             .await;
     });
-    tokio::join!(connection.send(get(), &recycle), script)
+    tokio::join!(send(connection, get(), &recycle), script)
         .0
         .expect("a response");
 
@@ -231,10 +243,11 @@ async fn a_reused_connection_that_closes_in_silence_is_told_from_a_failed_reques
             .await;
         endpoint.finish().await;
     };
-    let (error, ()) = tokio::join!(connection.send(post(Body::full("abc")), &recycle), script);
+    let mut request = post(Body::full("abc"));
+    let (error, ()) = tokio::join!(connection.send(&mut request, recycle.clone()), script);
     let error = error.expect_err("no response");
     assert_eq!(error.progress, Progress::ReusedClosed);
-    let request = error.request.expect("the body was in memory");
+    assert!(error.intact, "the body was in memory");
     assert_eq!(collect(request.into_body()).await.expect("whole").0, "abc");
 
     let (connection, mut endpoint) = super::super::testing::endpoint().await;
@@ -242,7 +255,7 @@ async fn a_reused_connection_that_closes_in_silence_is_told_from_a_failed_reques
         endpoint.expect(GET).await;
         endpoint.finish().await;
     };
-    let (error, ()) = tokio::join!(connection.send(get(), &recycle), script);
+    let (error, ()) = tokio::join!(send(connection, get(), &recycle), script);
     assert_eq!(error.expect_err("no response").progress, Progress::Sent);
 }
 
@@ -270,7 +283,7 @@ async fn a_held_body_waits_for_continue() {
     };
     let pool = Pool::default();
     let recycle = pool.recycle();
-    let (response, ()) = tokio::join!(connection.send(request, &recycle), script);
+    let (response, ()) = tokio::join!(connection.send(&mut request, recycle.clone()), script);
     assert_eq!(response.expect("a response").status(), StatusCode::OK);
     assert_eq!(pool.len(), 1);
 }
@@ -300,7 +313,7 @@ async fn a_held_body_is_sent_after_a_while_and_dropped_after_a_refusal() {
             .await;
     };
     let connection = Connection::new(near, &limits);
-    tokio::join!(connection.send(expecting(), &recycle), script)
+    tokio::join!(send(connection, expecting(), &recycle), script)
         .0
         .expect("a response");
 
@@ -321,7 +334,7 @@ async fn a_held_body_is_sent_after_a_while_and_dropped_after_a_refusal() {
             "the connection can't be used again"
         );
     };
-    let (response, ()) = tokio::join!(connection.send(expecting(), &recycle), script);
+    let (response, ()) = tokio::join!(send(connection, expecting(), &recycle), script);
     assert_eq!(
         response.expect("a response").status(),
         StatusCode::EXPECTATION_FAILED
@@ -334,7 +347,7 @@ async fn bodies_of_unknown_length_go_out_in_chunks_with_trailers() {
     let (connection, mut endpoint) = endpoint().await;
     let mut trailers = http::HeaderMap::new();
     trailers.insert("a", "b".parse().expect("a value"));
-    let request = post(pieces([Ok("abc"), Ok("de")]).with_trailers(trailers));
+    let mut request = post(pieces([Ok("abc"), Ok("de")]).with_trailers(trailers));
     let script = async {
         endpoint
             .expect("POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
@@ -349,7 +362,7 @@ async fn bodies_of_unknown_length_go_out_in_chunks_with_trailers() {
             .await;
     };
     let recycle = Pool::default().recycle();
-    let (response, ()) = tokio::join!(connection.send(request, &recycle), script);
+    let (response, ()) = tokio::join!(connection.send(&mut request, recycle.clone()), script);
     let (body, trailers) = collect(response.expect("a response").into_body())
         .await
         .expect("a body");
@@ -384,7 +397,7 @@ async fn an_early_response_does_not_stop_the_upload() {
     };
     let exchange = async {
         let response = connection
-            .send(post(body), &recycle)
+            .send(&mut post(body), recycle.clone())
             .await
             .expect("a response");
         collect(response.into_body()).await.expect("a body").0
@@ -412,7 +425,7 @@ async fn a_response_that_is_over_before_the_upload_ends_the_connection() {
     };
     let exchange = async {
         let response = connection
-            .send(post(body), &recycle)
+            .send(&mut post(body), recycle.clone())
             .await
             .expect("a response");
         collect(response.into_body()).await.expect("a body").0
@@ -427,7 +440,7 @@ async fn a_failed_upload_fails_the_request() {
     let body = pieces([Ok("abc"), Err(BodyError::DownstreamReset)]);
     let recycle = Pool::default().recycle();
     let error = connection
-        .send(post(body), &recycle)
+        .send(&mut post(body), recycle.clone())
         .await
         .expect_err("no response");
     assert_eq!(error.error, RequestError::DownstreamReset);
@@ -453,7 +466,7 @@ async fn a_switched_connection_keeps_what_was_read_too_far() {
         endpoint.send("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\nearly").await;
     };
     let recycle = Pool::default().recycle();
-    let (response, ()) = tokio::join!(connection.send(request, &recycle), script);
+    let (response, ()) = tokio::join!(connection.send(&mut request, recycle.clone()), script);
     let upgrade = response
         .expect("a response")
         .into_body()
@@ -476,7 +489,12 @@ async fn dropping_a_response_closes_its_connection() {
         assert_eq!(endpoint.rest().await, "");
     };
     let exchange = async {
-        drop(connection.send(get(), &recycle).await.expect("a response"));
+        drop(
+            connection
+                .send(&mut get(), recycle.clone())
+                .await
+                .expect("a response"),
+        );
     };
     tokio::join!(exchange, script);
     assert_eq!(pool.len(), 0);

@@ -45,6 +45,10 @@ pub(in crate::http::h1) struct SectionEnd {
 /// Empty lines that old clients send after a body (RFC 9112 section 2.2), and that we overlook.
 const EMPTY_LINES: usize = 4;
 
+/// Room for the fields that a proxy adds, so that the map need not grow for them: trace context, request id,
+/// and who called.
+const OUR_FIELDS: usize = 6;
+
 /// Header fields that find room on the stack.
 const STACK_FIELDS: usize = 100;
 
@@ -248,7 +252,7 @@ fn collect(
     fields: &[httparse::Header<'_>],
     mut note: impl FnMut(&HeaderName, &HeaderValue) -> Result<(), HeadError>,
 ) -> Result<HeaderMap, HeadError> {
-    let mut headers = HeaderMap::with_capacity(fields.len());
+    let mut headers = HeaderMap::with_capacity(fields.len() + OUR_FIELDS);
     for field in fields {
         let name =
             HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::FieldName)?;

@@ -5,7 +5,12 @@ mod close;
 mod exchange;
 mod wait;
 
-use std::{future::poll_fn, pin::pin, rc::Rc, task::Poll};
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+};
 
 use http::{Request, Response, Version};
 
@@ -98,8 +103,13 @@ pub async fn serve<H: Handler>(
             }
         };
         let asked = Asked::new(&head);
-        let request = receive(head, &exchange, limits.into());
-        let response = match respond(&exchange, handler.handle(request)).await {
+        let response = {
+            // In a box: a connection between two requests does without the memory of one.
+            let request = receive(head, &exchange, limits.into());
+            let mut handling = Box::pin(handler.handle(request));
+            poll_fn(|cx| poll_respond(&exchange, handling.as_mut(), cx)).await
+        };
+        let response = match response {
             Ok(response) => response,
             Err(RequestError::DownstreamReset) => {
                 return ServeEnd::Aborted(RequestError::DownstreamReset);
@@ -162,28 +172,25 @@ fn receive(head: RequestHead, exchange: &Rc<Exchange>, limits: HeadLimits) -> Re
     request
 }
 
-/// Waits for the handler, unless the caller goes away.
-async fn respond(
+/// Moves the handler on, unless the caller goes away.
+fn poll_respond(
     exchange: &Rc<Exchange>,
-    handling: impl Future<Output = Result<Response<Body>, RequestError>>,
-) -> Result<Response<Body>, RequestError> {
-    let mut handling = pin!(handling);
-    poll_fn(|cx| {
-        let polled = informational::scope(exchange.clone(), || handling.as_mut().poll(cx));
-        if polled.is_ready() {
-            return polled;
-        }
-        let mut state = exchange.state();
-        let gone = Poll::Ready(Err(RequestError::DownstreamReset));
-        if let Poll::Ready(Err(_)) = state.wire.poll_flush(cx) {
-            return gone;
-        }
-        match state.poll_gone(cx) {
-            Poll::Ready(_) => gone,
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
+    mut handling: Pin<&mut impl Future<Output = Result<Response<Body>, RequestError>>>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Response<Body>, RequestError>> {
+    let polled = informational::scope(exchange.clone(), || handling.as_mut().poll(cx));
+    if polled.is_ready() {
+        return polled;
+    }
+    let mut state = exchange.state();
+    let gone = Poll::Ready(Err(RequestError::DownstreamReset));
+    if let Poll::Ready(Err(_)) = state.wire.poll_flush(cx) {
+        return gone;
+    }
+    match state.poll_gone(cx) {
+        Poll::Ready(_) => gone,
+        Poll::Pending => Poll::Pending,
+    }
 }
 
 #[cfg(test)]
