@@ -160,29 +160,33 @@ impl Connection {
         freed: Rc<Notify>,
         permit: Permit,
     ) -> Result<Self, String> {
-        let mut builder = http2::Builder::new(LocalExecutor);
+        let is_tls = stream.is_tls();
+        let driver = Rc::<Driver>::default();
+        let (io, batch) = batched(Heard {
+            stream,
+            by: driver.clone(),
+        });
+        let executor = LocalExecutor {
+            batch: Rc::new(batch),
+        };
+        let mut builder = http2::Builder::new(executor);
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(limits.stream_window)
             .initial_connection_window_size(limits.connection_window)
             .initial_max_send_streams(UNSETTLED)
             .max_header_list_size(limits.header_bytes.try_into().unwrap_or(u32::MAX));
-        if stream.is_tls() {
+        if is_tls {
             builder
                 .keep_alive_interval(PING_INTERVAL)
                 .keep_alive_timeout(PING_TIMEOUT);
         }
-        let driver = Rc::<Driver>::default();
-        let (io, batch) = batched(Heard {
-            stream,
-            by: driver.clone(),
-        });
         let (sender, connection) = builder
             .handshake(TokioIo::new(io))
             .await
             .map_err(|error| error.to_string())?;
         driver.connection.replace(Some(connection));
-        spawn_local(driver.clone().run(batch));
+        spawn_local(driver.clone().run());
         driver.settled().await?;
         counters.http2_idle.increment();
         Ok(Self {
@@ -336,12 +340,12 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(self: Rc<Self>, batch: Batch<Heard>) {
-        let connection = poll_fn(|cx| match self.connection.borrow_mut().as_mut() {
+    async fn run(self: Rc<Self>) {
+        let end = poll_fn(|cx| match self.connection.borrow_mut().as_mut() {
             Some(connection) => Pin::new(connection).poll(cx),
             None => Poll::Ready(Ok(())),
-        });
-        let end = batch.drive(pin!(connection)).await;
+        })
+        .await;
         self.connection.take();
         let end = end.map_or_else(|error| describe(&error), |()| "closed".to_owned());
         tracing::debug!(end, "upstream HTTP/2 connection ended");
@@ -428,15 +432,18 @@ fn describe(error: &hyper::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// Runs hyper's tasks on the worker.
-#[derive(Debug, Clone, Copy)]
-struct LocalExecutor;
+/// Runs hyper's tasks on the worker: one of them reads and writes the connection.
+#[derive(Clone)]
+struct LocalExecutor {
+    batch: Rc<Batch<Heard>>,
+}
 
 impl<F> hyper::rt::Executor<F> for LocalExecutor
 where
     F: Future + 'static,
 {
     fn execute(&self, task: F) {
-        spawn_local(task);
+        let batch = self.batch.clone();
+        spawn_local(async move { batch.drive(pin!(task)).await });
     }
 }
