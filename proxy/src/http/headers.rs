@@ -42,7 +42,10 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
+            .map(str::trim)
+            // What most say: it is removed below.
+            .filter(|name| *name != KEEP_ALIVE.as_str())
+            .filter_map(|name| name.parse().ok())
             .collect();
         for name in nominated {
             if name == UPGRADE {
@@ -53,6 +56,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
             }
         }
         headers.remove(CONNECTION);
+        if !headers.keys().any(is_hop_by_hop) {
+            return None;
+        }
     }
     headers.remove(KEEP_ALIVE);
     headers.remove(PROXY_CONNECTION);

@@ -88,27 +88,23 @@ impl Context {
 /// W3C Trace Context section 3.2, strictly: lower case, version ff forbidden, ids not zero, exact length
 /// in version 00, anything after a further hyphen in versions to come.
 fn parse_traceparent(header: &HeaderValue) -> Option<Incoming> {
-    let text = header.to_str().ok()?;
-    if text.bytes().any(|c| c.is_ascii_uppercase()) {
+    let (head, rest) = header.as_bytes().split_at_checked(55)?;
+    if [head[2], head[35], head[52]] != *b"---" || head.iter().any(u8::is_ascii_uppercase) {
         return None;
     }
-    let (head, rest) = (text.get(..55)?, &text[55..]);
-    let mut parts = head.split('-');
-    let (version, trace_id, span_id, flags) =
-        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
-    let well_formed = match version {
-        "ff" => false,
-        "00" => rest.is_empty(),
-        _ => rest.is_empty() || rest.starts_with('-'),
+    let well_formed = match &head[..2] {
+        b"ff" => false,
+        b"00" => rest.is_empty(),
+        _ => rest.is_empty() || rest.starts_with(b"-"),
     };
-    if !well_formed || parts.next().is_some() || version.len() != 2 || flags.len() != 2 {
+    if !well_formed {
         return None;
     }
-    hex(version, 2)?;
+    hex(&head[..2])?;
     Some(Incoming {
-        trace_id: hex(trace_id, 32).filter(|id| *id != 0)?,
-        span_id: hex(span_id, 16).filter(|id| *id != 0)?.try_into().ok()?,
-        sampled: Some(hex(flags, 2)? & 1 == 1),
+        trace_id: hex(&head[3..35]).filter(|id| *id != 0)?,
+        span_id: hex(&head[36..52]).filter(|id| *id != 0)?.try_into().ok()?,
+        sampled: Some(hex(&head[53..])? & 1 == 1),
     })
 }
 
@@ -140,13 +136,15 @@ impl B3Form {
             }
             Self::Multi => (text(headers, &B3_TRACE_ID)?, text(headers, &B3_SPAN_ID)?),
         };
-        let trace_id = match trace_id.len() {
-            16 | 32 => hex(trace_id, trace_id.len())?,
-            _ => return None,
-        };
+        if !matches!(trace_id.len(), 16 | 32) || span_id.len() != 16 {
+            return None;
+        }
         Some(Incoming {
-            trace_id: Some(trace_id).filter(|id| *id != 0)?,
-            span_id: hex(span_id, 16).filter(|id| *id != 0)?.try_into().ok()?,
+            trace_id: hex(trace_id.as_bytes()).filter(|id| *id != 0)?,
+            span_id: hex(span_id.as_bytes())
+                .filter(|id| *id != 0)?
+                .try_into()
+                .ok()?,
             sampled: self.decision(headers),
         })
     }
@@ -206,11 +204,12 @@ fn text<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// A number of exactly so many hexadecimal digits.
-fn hex(digits: &str, length: usize) -> Option<u128> {
-    (digits.len() == length && digits.bytes().all(|c| c.is_ascii_hexdigit()))
-        .then(|| u128::from_str_radix(digits, 16).ok())
-        .flatten()
+/// The number that so many hexadecimal digits mean, 32 at most.
+fn hex(digits: &[u8]) -> Option<u128> {
+    digits.iter().try_fold(0, |number, digit| {
+        let digit = char::from(*digit).to_digit(16)?;
+        Some(number << 4 | u128::from(digit))
+    })
 }
 
 fn uuid_v4(random: u128) -> HeaderValue {
