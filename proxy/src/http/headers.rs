@@ -56,7 +56,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) -> Option<HeaderValue> {
             }
         }
         headers.remove(CONNECTION);
-        if !headers.keys().any(is_hop_by_hop) {
+        if !trailers && !headers.keys().any(is_hop_by_hop) {
             return None;
         }
     }

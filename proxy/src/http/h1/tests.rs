@@ -165,6 +165,7 @@ async fn a_caller_that_gives_up_ends_the_request_upstream() {
 
 /// More than the sockets of a loopback connection buffer.
 const LARGE: usize = 16 << 20;
+const PIECE: usize = 64 << 10;
 
 async fn read_large(from: &mut (impl AsyncReadExt + Unpin)) {
     let (mut left, mut buffer) = (LARGE, vec![0; 64 << 10]);
@@ -180,8 +181,12 @@ async fn read_large(from: &mut (impl AsyncReadExt + Unpin)) {
 }
 
 async fn write_large(to: &mut (impl AsyncWriteExt + Unpin)) {
-    let piece = vec![b'x'; 64 << 10];
-    for _ in 0..LARGE / piece.len() {
+    write_pieces(to, LARGE / PIECE).await;
+}
+
+async fn write_pieces(to: &mut (impl AsyncWriteExt + Unpin), pieces: usize) {
+    let piece = vec![b'x'; PIECE];
+    for _ in 0..pieces {
         to.write_all(&piece).await.expect("the other side reads");
     }
 }
@@ -190,7 +195,8 @@ fn head(line: &str) -> String {
     format!("{line}\r\nhost: x\r\ncontent-length: {LARGE}\r\n\r\n")
 }
 
-/// Large bodies in both directions. The endpoint answers at once, and reads and writes at the same time.
+/// Large bodies in both directions. The endpoint answers at once, reads and writes at the same time, and ends
+/// its response once it has the request.
 async fn large_bodies(write_before_read: bool) {
     let exchange = proxied(
         async |mut caller| {
@@ -214,7 +220,10 @@ async fn large_bodies(write_before_read: bool) {
             endpoint.expect(&head("POST / HTTP/1.1")).await;
             endpoint.send(head("HTTP/1.1 200 OK")).await;
             let (mut reader, mut writer) = tokio::io::split(&mut endpoint.0);
-            tokio::join!(read_large(&mut reader), write_large(&mut writer));
+            let all_but_one = write_pieces(&mut writer, LARGE / PIECE - 1);
+            tokio::join!(read_large(&mut reader), all_but_one);
+            // An upload is given up when the response is over.
+            write_pieces(&mut writer, 1).await;
         },
     );
     let in_time = tokio::time::timeout(Duration::from_secs(60), exchange);
