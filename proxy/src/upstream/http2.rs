@@ -327,12 +327,14 @@ fn reason(error: &h2::Error) -> RequestError {
     RequestError::UpstreamReset
 }
 
+type HyperConnection = http2::Connection<TokioIo<Batched<Heard>>, Body, LocalExecutor>;
+
 /// Drives a connection in a task. It is shared with whoever asks how many streams the endpoint's SETTINGS
 /// allow at the moment: only hyper's connection knows.
 #[derive(Default)]
 struct Driver {
     /// Dropped when it is done: requests that hyper has in its queue come back by that.
-    connection: RefCell<Option<http2::Connection<TokioIo<Batched<Heard>>, Body, LocalExecutor>>>,
+    connection: RefCell<Option<HyperConnection>>,
     /// Why it is done.
     end: OnceCell<String>,
     /// The endpoint said something, or the connection is done.
