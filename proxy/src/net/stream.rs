@@ -9,13 +9,14 @@ use std::{
 
 use bytes::{Buf, BytesMut};
 use rustix::net::RecvFlags;
-use rustls::{CommonState, ConnectionCommon, pki_types::CertificateDer};
+use rustls::pki_types::CertificateDer;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
-use tokio_rustls::{client, server};
 use weft_xds_proto::spiffe::SpiffeId;
+
+use super::tls::Tls;
 
 /// Room made for a first look at a connection: the head of most requests, and a post-quantum ClientHello.
 const PEEK_CAPACITY: usize = 4096;
@@ -31,12 +32,11 @@ pub struct Stream {
     peer_identity: Option<SpiffeId>,
 }
 
-/// TLS sessions take about a kilobyte each, hence the boxes: a plaintext stream stays small.
+/// A TLS session takes more than a kilobyte, hence the box: a plaintext stream stays small.
 #[derive(Debug)]
 enum Transport {
     Tcp(TcpStream),
-    TlsServer(Box<server::TlsStream<Replay>>),
-    TlsClient(Box<client::TlsStream<Replay>>),
+    Tls(Box<Tls>),
 }
 
 /// What a stream that nobody reads at the moment holds: see [`Stream::idle`].
@@ -55,7 +55,7 @@ pub enum Idle {
 pub struct TlsInfo {
     /// `TLSv1_3`.
     pub version: &'static str,
-    /// `TLS13_AES_256_GCM_SHA384`.
+    /// `TLS13_AES_128_GCM_SHA256`.
     pub cipher_suite: &'static str,
     /// `X25519MLKEM768`.
     pub key_exchange: &'static str,
@@ -67,14 +67,9 @@ impl Stream {
         Self::over(Transport::Tcp(tcp))
     }
 
-    /// A connection on which we were the server of a completed TLS handshake.
-    pub(super) fn tls_server(tls: server::TlsStream<Replay>) -> Self {
-        Self::over(Transport::TlsServer(Box::new(tls)))
-    }
-
-    /// A connection on which we were the client of a completed TLS handshake.
-    pub(super) fn tls_client(tls: client::TlsStream<Replay>) -> Self {
-        Self::over(Transport::TlsClient(Box::new(tls)))
+    /// A connection on which a TLS handshake was completed.
+    pub(super) fn tls(tls: Tls) -> Self {
+        Self::over(Transport::Tls(Box::new(tls)))
     }
 
     fn over(transport: Transport) -> Self {
@@ -146,14 +141,7 @@ impl Stream {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => Idle::Quiet,
                 Err(_) => Idle::Closed,
             },
-            Transport::TlsServer(tls) => {
-                let (io, session) = tls.get_mut();
-                idle_tls(io, session)
-            }
-            Transport::TlsClient(tls) => {
-                let (io, session) = tls.get_mut();
-                idle_tls(io, session)
-            }
+            Transport::Tls(tls) => tls.idle(),
         }
     }
 
@@ -169,27 +157,22 @@ impl Stream {
 
     /// The certificate chain that the peer presented, leaf first.
     pub fn peer_certificates(&self) -> Option<&[CertificateDer<'static>]> {
-        self.tls()?.peer_certificates()
+        self.as_tls()?.peer_certificates()
     }
 
     /// The application protocol agreed on in the TLS handshake.
     pub fn alpn(&self) -> Option<&[u8]> {
-        self.tls()?.alpn_protocol()
+        self.as_tls()?.alpn()
     }
 
     /// Whether the bytes are encrypted on the wire.
     pub fn is_tls(&self) -> bool {
-        self.tls().is_some()
+        self.as_tls().is_some()
     }
 
     /// What the TLS handshake agreed on.
     pub fn tls_info(&self) -> Option<TlsInfo> {
-        let tls = self.tls()?;
-        Some(TlsInfo {
-            version: tls.protocol_version()?.as_str()?,
-            cipher_suite: tls.negotiated_cipher_suite()?.suite().as_str()?,
-            key_exchange: tls.negotiated_key_exchange_group()?.name().as_str()?,
-        })
+        self.as_tls().map(|tls| tls.info().clone())
     }
 
     /// Our end of the connection. An IPv4 address never comes in IPv6 clothes.
@@ -211,30 +194,25 @@ impl Stream {
     pub fn socket(&self) -> &TcpStream {
         match &self.transport {
             Transport::Tcp(tcp) => tcp,
-            Transport::TlsServer(tls) => &tls.get_ref().0.tcp,
-            Transport::TlsClient(tls) => &tls.get_ref().0.tcp,
+            Transport::Tls(tls) => tls.socket(),
         }
     }
 
     /// The plaintext socket with what was peeked at, for a TLS handshake to start on.
-    pub(super) fn into_replay(self) -> io::Result<Replay> {
+    pub(super) fn into_parts(self) -> io::Result<(TcpStream, BytesMut)> {
         match self.transport {
-            Transport::Tcp(tcp) => Ok(Replay {
-                tcp,
-                prefix: self.prefix,
-            }),
-            Transport::TlsServer(_) | Transport::TlsClient(_) => Err(io::Error::new(
+            Transport::Tcp(tcp) => Ok((tcp, self.prefix)),
+            Transport::Tls(_) => Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "the stream is under TLS already",
             )),
         }
     }
 
-    fn tls(&self) -> Option<&CommonState> {
+    fn as_tls(&self) -> Option<&Tls> {
         match &self.transport {
             Transport::Tcp(_) => None,
-            Transport::TlsServer(tls) => Some(tls.get_ref().1),
-            Transport::TlsClient(tls) => Some(tls.get_ref().1),
+            Transport::Tls(tls) => Some(tls),
         }
     }
 
@@ -272,8 +250,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.transport {
             Transport::Tcp(tcp) => Pin::new(tcp).poll_write(cx, buf),
-            Transport::TlsServer(tls) => Pin::new(tls).poll_write(cx, buf),
-            Transport::TlsClient(tls) => Pin::new(tls).poll_write(cx, buf),
+            Transport::Tls(tls) => Pin::new(tls).poll_write(cx, buf),
         }
     }
 
@@ -284,32 +261,28 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.transport {
             Transport::Tcp(tcp) => Pin::new(tcp).poll_write_vectored(cx, bufs),
-            Transport::TlsServer(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
-            Transport::TlsClient(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
+            Transport::Tls(tls) => Pin::new(tls).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.transport {
             Transport::Tcp(tcp) => tcp.is_write_vectored(),
-            Transport::TlsServer(tls) => tls.is_write_vectored(),
-            Transport::TlsClient(tls) => tls.is_write_vectored(),
+            Transport::Tls(tls) => tls.is_write_vectored(),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             Transport::Tcp(tcp) => Pin::new(tcp).poll_flush(cx),
-            Transport::TlsServer(tls) => Pin::new(tls).poll_flush(cx),
-            Transport::TlsClient(tls) => Pin::new(tls).poll_flush(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.transport {
             Transport::Tcp(tcp) => Pin::new(tcp).poll_shutdown(cx),
-            Transport::TlsServer(tls) => Pin::new(tls).poll_shutdown(cx),
-            Transport::TlsClient(tls) => Pin::new(tls).poll_shutdown(cx),
+            Transport::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }
 }
@@ -323,111 +296,27 @@ impl AsyncRead for Transport {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
-            Self::TlsServer(tls) => Pin::new(tls).poll_read(cx, buf),
-            Self::TlsClient(tls) => Pin::new(tls).poll_read(cx, buf),
+            Self::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
         }
     }
 }
 
-/// The socket under a TLS session, which first reads the handshake bytes that were peeked at in plaintext.
-#[derive(Debug)]
-pub(super) struct Replay {
-    tcp: TcpStream,
-    pub(super) prefix: BytesMut,
-}
-
-impl AsyncRead for Replay {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if replay(&mut self.prefix, buf) {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.tcp).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Replay {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.tcp).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_shutdown(cx)
-    }
-}
-
-/// Moves what fits from the prefix, whose memory is let go with its last byte. False when it was empty.
-fn replay(prefix: &mut BytesMut, buf: &mut ReadBuf<'_>) -> bool {
-    if prefix.is_empty() {
+/// Moves what fits out of bytes that were kept, whose memory is let go with the last. False when there were none.
+pub(super) fn replay(kept: &mut BytesMut, buf: &mut ReadBuf<'_>) -> bool {
+    if kept.is_empty() {
         return false;
     }
-    let fits = prefix.len().min(buf.remaining());
-    buf.put_slice(&prefix[..fits]);
-    prefix.advance(fits);
-    if prefix.is_empty() {
-        *prefix = BytesMut::new();
+    let fits = kept.len().min(buf.remaining());
+    buf.put_slice(&kept[..fits]);
+    kept.advance(fits);
+    if kept.is_empty() {
+        *kept = BytesMut::new();
     }
     true
 }
 
-/// [`Stream::idle`] under TLS: takes in what has arrived until something counts, or nothing is left.
-fn idle_tls<Side>(io: &mut Replay, session: &mut ConnectionCommon<Side>) -> Idle {
-    loop {
-        let Ok(state) = session.process_new_packets() else {
-            return Idle::Closed;
-        };
-        if state.plaintext_bytes_to_read() > 0 {
-            return Idle::Readable;
-        }
-        if state.peer_has_closed() {
-            return Idle::Closed;
-        }
-        match session.read_tls(&mut ReadNow(io)) {
-            Ok(0) => return Idle::Closed,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Idle::Quiet,
-            Err(_) => return Idle::Closed,
-        }
-    }
-}
-
-/// Reads what the kernel has, past the runtime's readiness.
-struct ReadNow<'a>(&'a mut Replay);
-
-impl io::Read for ReadNow<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut filled = ReadBuf::new(buf);
-        if replay(&mut self.0.prefix, &mut filled) {
-            return Ok(filled.filled().len());
-        }
-        recv_now(&self.0.tcp, buf, RecvFlags::empty())
-    }
-}
-
-fn recv_now(tcp: &TcpStream, buf: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
+/// Receives what the kernel has, past the runtime's readiness. Never blocks.
+pub(super) fn recv_now(tcp: &TcpStream, buf: &mut [u8], flags: RecvFlags) -> io::Result<usize> {
     let (received, _) = rustix::net::recv(tcp, buf, flags | RecvFlags::DONTWAIT)?;
     Ok(received)
 }

@@ -2,15 +2,20 @@
 
 use std::{io, sync::Arc};
 
-use bytes::Buf;
 use rustls::{
     CertificateError, ClientConfig, ServerConfig,
     pki_types::ServerName,
-    server::{Accepted, Acceptor},
+    server::{self, Acceptor},
 };
-use tokio_rustls::{StartHandshake, TlsAcceptor, TlsConnector};
 
 use super::stream::Stream;
+
+mod handshake;
+mod record;
+mod session;
+mod transport;
+
+pub(super) use transport::Tls;
 
 /// What the first bytes of a connection say: see [`inspect`].
 pub enum Inspection {
@@ -20,11 +25,10 @@ pub enum Inspection {
     Plaintext,
 }
 
-/// A ClientHello that was read but not answered.
+/// What a ClientHello asks for. The hello itself waits in the stream, to be answered or passed on.
 pub struct ClientHello {
-    accepted: Box<Accepted>,
-    /// How many of the peeked bytes the handshake has taken in.
-    taken: usize,
+    server_name: Option<Box<str>>,
+    alpn: Vec<Box<[u8]>>,
 }
 
 /// Looks at a connection's first bytes until it is certain whether they are a ClientHello (RFC 8446 section
@@ -44,10 +48,7 @@ pub async fn inspect(stream: &mut Stream) -> io::Result<Inspection> {
             taken += acceptor.read_tls(&mut fresh)?;
             match acceptor.accept() {
                 Ok(Some(accepted)) => {
-                    return Ok(Inspection::Tls(ClientHello {
-                        accepted: Box::new(accepted),
-                        taken,
-                    }));
+                    return Ok(Inspection::Tls(ClientHello::of(&accepted.client_hello())));
                 }
                 Ok(None) => {}
                 Err(_) => return Ok(Inspection::Plaintext),
@@ -57,58 +58,55 @@ pub async fn inspect(stream: &mut Stream) -> io::Result<Inspection> {
 }
 
 impl ClientHello {
+    fn of(hello: &server::ClientHello<'_>) -> Self {
+        Self {
+            server_name: hello.server_name().map(Box::from),
+            alpn: hello.alpn().into_iter().flatten().map(Box::from).collect(),
+        }
+    }
+
     /// The server name that the client asked for.
-    pub fn server_name(&self) -> Option<String> {
-        self.accepted
-            .client_hello()
-            .server_name()
-            .map(str::to_owned)
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
     }
 
     /// Whether the client offered an application protocol.
     pub fn offers_alpn(&self, protocol: &[u8]) -> bool {
-        self.accepted
-            .client_hello()
-            .alpn()
-            .is_some_and(|mut offered| offered.any(|name| name == protocol))
+        self.alpn.iter().any(|offered| **offered == *protocol)
     }
 
-    /// Answers the hello and completes the handshake on the stream that was inspected.
+    /// Answers the hello and completes the handshake on the stream that was inspected: see [`accept`].
     pub async fn accept(self, stream: Stream, config: Arc<ServerConfig>) -> io::Result<Stream> {
-        let mut io = stream.into_replay()?;
-        io.prefix.advance(self.taken);
-        let tls = StartHandshake::from_parts(*self.accepted, io)
-            .into_stream(config)
-            .await
-            .map_err(in_words)?;
-        Ok(Stream::tls_server(tls))
+        accept(stream, config).await
     }
 }
 
 /// Completes a handshake as the server. Bytes that were peeked at are part of it.
 ///
-/// Errors when the handshake fails, or when the stream is under TLS already.
+/// Errors when the handshake fails, when the stream is under TLS already, and when the configuration does not set
+/// `enable_secret_extraction`.
 pub async fn accept(stream: Stream, config: Arc<ServerConfig>) -> io::Result<Stream> {
-    let tls = TlsAcceptor::from(config)
-        .accept(stream.into_replay()?)
+    let (mut tcp, peeked) = stream.into_parts()?;
+    let (session, beyond) = handshake::accept(&mut tcp, peeked, config)
         .await
         .map_err(in_words)?;
-    Ok(Stream::tls_server(tls))
+    Ok(Stream::tls(Tls::new(tcp, session, beyond)))
 }
 
 /// Completes a handshake as the client.
 ///
-/// Errors when the handshake fails, or when the stream is under TLS already.
+/// Errors when the handshake fails, when the stream is under TLS already, and when the configuration does not set
+/// `enable_secret_extraction`.
 pub async fn connect(
     stream: Stream,
     config: Arc<ClientConfig>,
     server_name: ServerName<'static>,
 ) -> io::Result<Stream> {
-    let tls = TlsConnector::from(config)
-        .connect(server_name, stream.into_replay()?)
+    let (mut tcp, peeked) = stream.into_parts()?;
+    let (session, beyond) = handshake::connect(&mut tcp, peeked, config, server_name)
         .await
         .map_err(in_words)?;
-    Ok(Stream::tls_client(tls))
+    Ok(Stream::tls(Tls::new(tcp, session, beyond)))
 }
 
 /// What our own verifier said of a certificate: rustls would show it in its debug form.
@@ -143,109 +141,4 @@ pub(crate) async fn pair() -> (Stream, Stream) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rustls::{
-        RootCertStore,
-        crypto::aws_lc_rs,
-        pki_types::{CertificateDer, PrivatePkcs8KeyDer},
-    };
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    /// A client and a server that trust each other, and agree on one of the protocols.
-    pub(super) fn configs(alpn: &[&[u8]]) -> (Arc<ClientConfig>, Arc<ServerConfig>) {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let certificate = CertificateDer::from(key.cert);
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate.clone()).unwrap();
-        let mut client = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut server = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate],
-                PrivatePkcs8KeyDer::from(key.signing_key.serialize_der()).into(),
-            )
-            .unwrap();
-        client.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        server.alpn_protocols.clone_from(&client.alpn_protocols);
-        (Arc::new(client), Arc::new(server))
-    }
-
-    #[tokio::test]
-    async fn an_inspected_hello_names_the_server_and_is_then_accepted() {
-        let (client, mut server) = Stream::pair().await;
-        let (client_config, server_config) = configs(&[b"weft-tcp"]);
-        let name = ServerName::try_from("localhost").unwrap();
-        let connecting = connect(client, client_config, name);
-        let accepting = async {
-            let Inspection::Tls(hello) = inspect(&mut server).await.unwrap() else {
-                panic!("a ClientHello was taken for plaintext");
-            };
-            assert_eq!(hello.server_name().as_deref(), Some("localhost"));
-            assert!(hello.offers_alpn(b"weft-tcp"));
-            assert!(!hello.offers_alpn(b"h2"));
-            hello.accept(server, server_config).await.unwrap()
-        };
-        let (client, mut server) = tokio::join!(connecting, accepting);
-        let mut client = client.unwrap();
-        client.write_all(b"ping").await.unwrap();
-        let mut received = [0; 4];
-        server.read_exact(&mut received).await.unwrap();
-        assert_eq!(&received, b"ping");
-        assert_eq!(server.alpn(), Some(&b"weft-tcp"[..]));
-    }
-
-    #[tokio::test]
-    async fn an_inspected_hello_can_also_be_passed_on_as_it_came() {
-        let (client, mut front) = Stream::pair().await;
-        let (mut back, server) = Stream::pair().await;
-        let (client_config, server_config) = configs(&[]);
-        let name = ServerName::try_from("localhost").unwrap();
-        let pass_on = async {
-            assert!(matches!(
-                inspect(&mut front).await.unwrap(),
-                Inspection::Tls(_)
-            ));
-            tokio::io::copy_bidirectional(&mut front, &mut back).await
-        };
-        let handshake = async {
-            let (client, server) = tokio::join!(
-                connect(client, client_config, name),
-                accept(server, server_config)
-            );
-            client.unwrap();
-            server.unwrap();
-        };
-        tokio::select! {
-            ended = pass_on => panic!("the relay ended first: {ended:?}"),
-            () = handshake => {}
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_no_hello_is_left_unread() {
-        for sent in [
-            &b"GET / HTTP/1.1\r\n"[..],
-            b"\x16\x10opaque",
-            b"\x16\x03\x01\x00\x04oops",
-            b"\x16",
-            b"",
-        ] {
-            let (mut client, mut server) = Stream::pair().await;
-            client.write_all(sent).await.unwrap();
-            client.shutdown().await.unwrap();
-            let inspection = inspect(&mut server).await.unwrap();
-            assert!(matches!(inspection, Inspection::Plaintext), "{sent:?}");
-            let mut received = Vec::new();
-            server.read_to_end(&mut received).await.unwrap();
-            assert_eq!(received, sent);
-        }
-    }
-}
+mod tests;

@@ -102,6 +102,8 @@ impl Credentials {
         server.session_storage = Arc::new(NoServerSessionStorage {});
         // Clients that pool their connections rarely come back for the second ticket.
         server.send_tls13_tickets = 1;
+        // `net::tls` protects the records itself.
+        server.enable_secret_extraction = true;
 
         let mut client = ClientConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])?
@@ -109,6 +111,7 @@ impl Credentials {
             .with_custom_certificate_verifier(verifier)
             .with_client_cert_resolver(own);
         client.resumption = Resumption::in_memory_sessions(RESUMABLE_SERVERS);
+        client.enable_secret_extraction = true;
         let clients = Alpn::ALL.map(|alpn| {
             let mut client = client.clone();
             client.alpn_protocols = alpn.offered();
