@@ -7,6 +7,7 @@ use crate::{
     admin::{Condition, Health, Parts, View, endpoints, samples, server},
     config::{Certificates, Config, Mode},
     drain::Drain,
+    memory,
     net::listen,
     own_addresses,
     telemetry::{self, AccessLog, log, registry::DEFAULT_EDGE_IDLE},
@@ -61,6 +62,7 @@ async fn control(config: Config, log: log::Control) -> anyhow::Result<()> {
     let (destinations, client) = xds::Client::new(client_config(&config), control_plane);
     tokio::spawn(certificates);
     tokio::spawn(client.run());
+    tokio::spawn(memory::give_back());
     tokio::spawn(note_readiness(
         health.clone(),
         identity.clone(),

@@ -236,7 +236,7 @@ impl Connection<'_> {
             }
             (Carries::Opaque(None), _) | (Carries::AsDeclared, Protocol::Tcp) => {
                 connections.detected(Counted::Declared);
-                Speaks::Opaque(self.dial().await)
+                Speaks::Opaque(Box::pin(self.dial()).await)
             }
             (Carries::AsDeclared, Protocol::Http | Protocol::Http2) => {
                 connections.detected(Counted::Declared);
@@ -250,7 +250,7 @@ impl Connection<'_> {
             (Carries::AsDeclared, Protocol::Detect) => {
                 let name = &self.application.name;
                 let spoke_http = self.worker.memory.borrow().speaks_http(name);
-                let found = detection::detect(&mut stream, spoke_http, self.dial()).await;
+                let found = Box::pin(detection::detect(&mut stream, spoke_http, self.dial())).await;
                 self.worker.memory.borrow_mut().learn(name, &found);
                 if let Some(verdict) = found.counted {
                     connections.detected(verdict);
@@ -261,7 +261,7 @@ impl Connection<'_> {
         match speaks {
             Speaks::Http1 => self.http(stream, Verdict::Http1).await,
             Speaks::Http2 => self.http(stream, Verdict::Http2).await,
-            Speaks::Opaque(connected) => self.opaque(stream, connected).await,
+            Speaks::Opaque(connected) => Box::pin(self.opaque(stream, connected)).await,
             Speaks::Nothing => {}
         }
     }

@@ -15,6 +15,7 @@ pub mod error;
 mod exchange;
 pub mod http;
 mod inbound;
+mod memory;
 pub mod net;
 pub mod nft;
 mod opaque;

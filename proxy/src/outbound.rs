@@ -58,8 +58,11 @@ async fn intercepted(
     let name = names::address(original);
     match worker.shared.destinations.resolve(&name).await {
         Ok(Resolution::Known(handle)) => known(worker, stream, caller, handle).await,
-        Ok(Resolution::Unknown) => pass_through(worker, stream, caller, original).await,
-        Err(error) => unavailable(worker, stream, caller, &name, error).await,
+        // In boxes: the connections that most are do without the memory of these.
+        Ok(Resolution::Unknown) => {
+            Box::pin(pass_through(worker, stream, caller, original)).await;
+        }
+        Err(error) => Box::pin(unavailable(worker, stream, caller, &name, error)).await,
     }
 }
 
@@ -94,12 +97,12 @@ async fn known(
         }
         Protocol::Tcp => {
             connections.detected(Counted::Declared);
-            Speaks::Opaque(dial(worker, &destination).await)
+            Speaks::Opaque(Box::pin(dial(worker, &destination)).await)
         }
         Protocol::Detect => {
             let spoke_http = worker.memory.borrow().speaks_http(&destination.name);
             let dial = dial(worker, &destination);
-            let found = detection::detect(&mut stream, spoke_http, dial).await;
+            let found = Box::pin(detection::detect(&mut stream, spoke_http, dial)).await;
             worker.memory.borrow_mut().learn(&destination.name, &found);
             if let Some(verdict) = found.counted {
                 connections.detected(verdict);
@@ -128,7 +131,9 @@ async fn known(
             )
             .await
         }
-        Speaks::Opaque(upstream) => opaque(worker, stream, caller, &destination, upstream).await,
+        Speaks::Opaque(upstream) => {
+            Box::pin(opaque(worker, stream, caller, &destination, upstream)).await;
+        }
         Speaks::Nothing => {}
     }
 }

@@ -173,7 +173,11 @@ mod tests {
     }
 
     async fn send<S: AsyncWrite + Unpin>(batch: &Batch<S>) {
-        poll_fn(|cx| Poll::Ready(batch.poll_send(cx))).await;
+        poll_fn(|cx| {
+            batch.poll_send(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     #[tokio::test]
