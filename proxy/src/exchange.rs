@@ -157,9 +157,9 @@ impl Exchange {
     }
 
     /// Notes what the access log is to say, once the headers have their final form.
-    pub(crate) fn note_trace(&self, request_id: &HeaderValue, context: &trace::Context) {
+    pub(crate) fn note_trace(&self, headers: &HeaderMap, context: &trace::Context) {
         if let Some(facts) = &mut *self.shared.facts.borrow_mut() {
-            facts.request_id = Some(request_id.clone());
+            facts.request_id = trace::request_id(headers).cloned();
             facts.trace_id = Some(format!("{:032x}", context.trace_id));
         }
     }

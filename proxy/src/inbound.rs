@@ -435,8 +435,8 @@ impl Inbound {
     fn trace(&self, exchange: &Exchange, headers: &mut http::HeaderMap) {
         let rng = &mut self.worker.rng.borrow_mut();
         let context = trace::enter(headers, self.worker.shared.config.trace_sampling, rng);
-        let request_id = trace::request_id(headers, rng);
-        exchange.note_trace(&request_id, &context);
+        trace::set_request_id(headers, rng);
+        exchange.note_trace(headers, &context);
     }
 }
 

@@ -378,8 +378,8 @@ impl Outbound {
         let rng = &mut self.worker.rng.borrow_mut();
         let sampling = self.worker.shared.config.trace_sampling;
         let context = trace::enter(request.headers_mut(), sampling, rng);
-        let request_id = trace::request_id(request.headers_mut(), rng);
-        exchange.note_trace(&request_id, &context);
+        trace::set_request_id(request.headers_mut(), rng);
+        exchange.note_trace(request.headers(), &context);
     }
 
     /// The destination as this request will see it to its end.

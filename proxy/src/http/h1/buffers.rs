@@ -8,7 +8,7 @@ use bytes::BytesMut;
 pub(super) const SIZE: usize = 8 * 1024;
 
 /// How many a worker keeps: as many connections as are likely to be between two polls.
-const KEPT: usize = 16;
+const KEPT: usize = 32;
 
 thread_local! {
     /// In the order they came back. The head of a message is still referred to when its connection has no

@@ -45,9 +45,9 @@ pub(in crate::http::h1) struct SectionEnd {
 /// Empty lines that old clients send after a body (RFC 9112 section 2.2), and that we overlook.
 const EMPTY_LINES: usize = 4;
 
-/// Room for the fields that a proxy adds, so that the map need not grow for them: trace context, request id,
-/// and who called.
-const OUR_FIELDS: usize = 6;
+/// Room for the fields that a proxy adds to a request, so that the map need not grow for them: trace context
+/// and request id, or who called.
+const OUR_FIELDS: usize = 3;
 
 /// Header fields that find room on the stack.
 const STACK_FIELDS: usize = 100;
@@ -119,7 +119,7 @@ pub(in crate::http::h1) fn trailers(
         Ok(httparse::Status::Partial) => return Err(HeadError::LineEnd),
         Err(error) => return Err(malformed(error)),
     };
-    let mut trailers = collect(&section, fields, |_, _| Ok(()))?;
+    let mut trailers = collect(&section, fields, 0, |_, _| Ok(()))?;
     for name in NOT_IN_TRAILERS {
         trailers.remove(name);
     }
@@ -166,7 +166,7 @@ fn parse_request(section: Bytes, limits: HeadLimits) -> Result<RequestHead, Head
         let mut framing = FramingFields::default();
         let mut hosts = 0;
         let mut expects_continue = false;
-        let mut headers = collect(&section, fields, |name, value| {
+        let mut headers = collect(&section, fields, OUR_FIELDS, |name, value| {
             if *name == HOST {
                 hosts += 1;
                 if !is_host(value.as_bytes()) {
@@ -221,7 +221,7 @@ fn parse_response(section: Bytes, limits: HeadLimits) -> Result<ResponseHead, He
         let status = StatusCode::from_u16(code).map_err(|_| HeadError::StartLine)?;
         let version = version_of(version);
         let mut framing = FramingFields::default();
-        let headers = collect(&section, fields, |name, value| framing.note(name, value))?;
+        let headers = collect(&section, fields, 0, |name, value| framing.note(name, value))?;
         framing.check(version)?;
         Ok(ResponseHead {
             status,
@@ -246,13 +246,14 @@ fn with_fields<'section, T>(
     }
 }
 
-/// The fields as a map whose values share the section's memory.
+/// The fields as a map with room for some more, whose values share the section's memory.
 fn collect(
     section: &Bytes,
     fields: &[httparse::Header<'_>],
+    room: usize,
     mut note: impl FnMut(&HeaderName, &HeaderValue) -> Result<(), HeadError>,
 ) -> Result<HeaderMap, HeadError> {
-    let mut headers = HeaderMap::with_capacity(fields.len() + OUR_FIELDS);
+    let mut headers = HeaderMap::with_capacity(fields.len() + room);
     for field in fields {
         let name =
             HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| HeadError::FieldName)?;
