@@ -1,6 +1,6 @@
 //! What the files say, and what is in force of it. No IO.
 
-use super::document::documents;
+use super::document::{Document, documents};
 use crate::{
     source::{
         Problem, Severity,
@@ -46,7 +46,12 @@ struct Held {
     document: usize,
     /// It is not what was written, but stands for it.
     stand_in: bool,
+    /// The fingerprint of the document, where that holds this object and nothing else.
+    fingerprint: Option<u128>,
 }
+
+/// A file as it was read, to be put in force.
+pub(super) struct Read(File);
 
 impl Catalog {
     pub(super) fn new(trust_domain: Arc<str>) -> Self {
@@ -57,18 +62,29 @@ impl Catalog {
         }
     }
 
-    /// A file exists, with this content.
-    pub(super) fn set(&mut self, path: &Path, content: &[u8], applied: &mut Applied) {
+    /// Reads a file with this content, given what is known of it. This is what takes time, and needs no
+    /// other file.
+    pub(super) fn read(&self, path: &Path, content: &[u8]) -> Read {
         let known = self.files.get(path).map(|file| &file.objects);
+        let known = known.unwrap_or(const { &BTreeMap::new() });
+        let unchanged = known
+            .iter()
+            .filter_map(|(reference, held)| Some((held.fingerprint?, reference)))
+            .collect();
         let reader = Reader {
             path,
-            known: known.unwrap_or(const { &BTreeMap::new() }),
+            known,
+            unchanged,
             trust_domain: &self.trust_domain,
             file: File::default(),
             retain: Retain::default(),
         };
-        let file = reader.read(content);
-        self.replace(path, Some(file), applied);
+        Read(reader.read(content))
+    }
+
+    /// A file exists, and says this.
+    pub(super) fn set(&mut self, path: &Path, read: Read, applied: &mut Applied) {
+        self.replace(path, Some(read.0), applied);
     }
 
     /// A file exists, but cannot be read.
@@ -173,6 +189,8 @@ impl Catalog {
 struct Reader<'a> {
     path: &'a Path,
     known: &'a BTreeMap<ObjectRef, Held>,
+    /// The known objects that need not be read again where their documents are the same.
+    unchanged: HashMap<u128, &'a ObjectRef>,
     trust_domain: &'a str,
     file: File,
     retain: Retain,
@@ -207,8 +225,12 @@ impl Reader<'_> {
             );
         }
         for document in documents(self.path, text) {
-            match document.value {
-                Ok(value) => self.object_or_list(document.number, value),
+            let fingerprint = document.fingerprint();
+            if self.take_over(&document, fingerprint) {
+                continue;
+            }
+            match document.read() {
+                Ok(value) => self.object_or_list(document.number, fingerprint, value),
                 Err(error) => {
                     self.retain.all = true;
                     self.problem(
@@ -238,19 +260,33 @@ impl Reader<'_> {
         self.file
     }
 
-    fn object_or_list(&mut self, document: usize, mut value: Value) {
+    /// Takes over what came of a document when it was read before: of the documents of a file, a change
+    /// mostly concerns one or two. Says whether it was.
+    fn take_over(&mut self, document: &Document<'_>, fingerprint: u128) -> bool {
+        let Some(reference) = self.unchanged.get(&fingerprint).copied() else {
+            return false;
+        };
+        let held = Held {
+            document: document.number,
+            ..self.known[reference].clone()
+        };
+        self.accept(reference.clone(), held);
+        true
+    }
+
+    fn object_or_list(&mut self, document: usize, fingerprint: u128, mut value: Value) {
         let is_list = value.get("kind").and_then(Value::as_str) == Some("List");
         match value.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) if is_list => {
                 for item in items {
-                    self.object(document, item);
+                    self.object(document, None, item);
                 }
             }
-            _ => self.object(document, value),
+            _ => self.object(document, Some(fingerprint), value),
         }
     }
 
-    fn object(&mut self, document: usize, value: Value) {
+    fn object(&mut self, document: usize, fingerprint: Option<u128>, value: Value) {
         let Outcome {
             name,
             reference,
@@ -258,18 +294,14 @@ impl Reader<'_> {
         } = convert::object(value, self.trust_domain);
         match (verdict, reference) {
             (Verdict::Accepted(object), Some(reference)) => {
-                if self.file.objects.contains_key(&reference) {
-                    let reason = "stands in this file before; remove one of them".to_owned();
-                    self.problem(Severity::Error, document, Some(name), None, reason);
-                    return;
-                }
                 let held = Held {
                     object,
                     name,
                     document,
                     stand_in: false,
+                    fingerprint,
                 };
-                self.file.objects.insert(reference, held);
+                self.accept(reference, held);
             }
             (Verdict::Unused, Some(reference)) => {
                 self.retain.gone.insert(reference);
@@ -290,6 +322,21 @@ impl Reader<'_> {
                 );
             }
         }
+    }
+
+    fn accept(&mut self, reference: ObjectRef, held: Held) {
+        if self.file.objects.contains_key(&reference) {
+            let reason = "stands in this file before; remove one of them".to_owned();
+            self.problem(
+                Severity::Error,
+                held.document,
+                Some(held.name),
+                None,
+                reason,
+            );
+            return;
+        }
+        self.file.objects.insert(reference, held);
     }
 
     /// Finds what stands for a refused object, and says so.
@@ -318,6 +365,7 @@ impl Reader<'_> {
                     name: name.to_owned(),
                     document,
                     stand_in: true,
+                    fingerprint: None,
                 };
                 self.file.objects.insert(reference, held);
                 "until it is mended, mTLS is Strict there"

@@ -3,44 +3,58 @@
 use serde_json::Value;
 use serde_saphyr::{RenderOptions, SnippetMode};
 use std::path::Path;
+use xxhash_rust::xxh3::xxh3_128;
 
 /// A document of a file.
-pub(super) struct Document {
+pub(super) struct Document<'a> {
     /// Its number, from 1, among those with content: a file may well begin with `---`.
     pub(super) number: usize,
-    /// What it says, or why that cannot be read.
-    pub(super) value: Result<Value, String>,
+    /// How many lines of the file stand before it.
+    lines_before: usize,
+    text: &'a str,
+    syntax: Syntax,
 }
 
-/// Splits a file into its documents and reads them, each on its own: what is broken in one says nothing
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Syntax {
+    Yaml,
+    Json,
+}
+
+/// Splits a file into its documents, each to be read on its own: what is broken in one says nothing
 /// about the others. Documents without content are left out.
-pub(super) fn documents(path: &Path, text: &str) -> Vec<Document> {
+pub(super) fn documents<'a>(path: &Path, text: &'a str) -> Vec<Document<'a>> {
     if path
         .extension()
         .is_some_and(|extension| extension == "json")
     {
         return vec![Document {
             number: 1,
-            value: serde_json::from_str(text).map_err(|error| error.to_string()),
+            lines_before: 0,
+            text,
+            syntax: Syntax::Json,
         }];
     }
-    split(text)
-        .filter(|part| part.has_content())
-        .map(|part| Document {
-            number: part.number,
-            value: serde_saphyr::from_str(&part.text).map_err(|error| message(&error, part.line)),
-        })
-        .collect()
+    let mut parts = split(text);
+    parts.retain(Document::has_content);
+    parts
 }
 
-struct Part {
-    number: usize,
-    /// How many lines of the file stand before it.
-    line: usize,
-    text: String,
-}
+impl Document<'_> {
+    /// Documents with the same fingerprint say the same.
+    pub(super) fn fingerprint(&self) -> u128 {
+        xxh3_128(self.text.as_bytes())
+    }
 
-impl Part {
+    /// What it says, or why that cannot be read.
+    pub(super) fn read(&self) -> Result<Value, String> {
+        match self.syntax {
+            Syntax::Json => serde_json::from_str(self.text).map_err(|error| error.to_string()),
+            Syntax::Yaml => serde_saphyr::from_str(self.text)
+                .map_err(|error| message(&error, self.lines_before)),
+        }
+    }
+
     fn has_content(&self) -> bool {
         self.text
             .lines()
@@ -51,31 +65,36 @@ impl Part {
 
 /// A line that starts with `---` or `...` ends a document wherever it stands, even within a block
 /// scalar (YAML 1.2.2, section 9.1.2).
-fn split(text: &str) -> impl Iterator<Item = Part> {
-    let mut parts = vec![Part {
+fn split(text: &str) -> Vec<Document<'_>> {
+    let mut parts = Vec::new();
+    let mut current = Document {
         number: 1,
-        line: 0,
-        text: String::new(),
-    }];
+        lines_before: 0,
+        text: "",
+        syntax: Syntax::Yaml,
+    };
+    // Where the current document begins, and where the line that is looked at does.
+    let (mut begin, mut at) = (0, 0);
     for (line, content) in text.split_inclusive('\n').enumerate() {
         let marker = ["---", "..."].into_iter().find_map(|marker| {
             let rest = content.strip_prefix(marker)?;
-            (rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])).then_some(rest)
+            (rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n'])).then_some(marker)
         });
-        let current = parts.last_mut().expect("there is one from the start");
-        match marker {
-            None => current.text.push_str(content),
-            Some(rest) => {
-                let number = current.number + usize::from(current.has_content());
-                parts.push(Part {
-                    number,
-                    line,
-                    text: rest.to_owned(),
-                });
-            }
+        if let Some(marker) = marker {
+            current.text = &text[begin..at];
+            let next = Document {
+                number: current.number + usize::from(current.has_content()),
+                lines_before: line,
+                ..current
+            };
+            parts.push(std::mem::replace(&mut current, next));
+            begin = at + marker.len();
         }
+        at += content.len();
     }
-    parts.into_iter()
+    current.text = &text[begin..];
+    parts.push(current);
+    parts
 }
 
 /// What is wrong, with the line of the file instead of the document's.
@@ -93,8 +112,8 @@ mod tests {
 
     fn read(text: &str) -> Vec<(usize, Result<Value, String>)> {
         documents(Path::new("a.yaml"), text)
-            .into_iter()
-            .map(|document| (document.number, document.value))
+            .iter()
+            .map(|document| (document.number, document.read()))
             .collect()
     }
 
@@ -129,6 +148,6 @@ mod tests {
     #[test]
     fn json_is_one_document() {
         let documents = documents(Path::new("a.json"), "{\n\t\"a\": 1\n}");
-        assert_eq!(documents[0].value, Ok(json!({"a": 1})));
+        assert_eq!(documents[0].read(), Ok(json!({"a": 1})));
     }
 }

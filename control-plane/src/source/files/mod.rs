@@ -9,11 +9,12 @@ mod document;
 
 use super::{Problem, Problems, Severity};
 use crate::world::Store;
-use catalog::{Applied, Catalog};
+use catalog::{Applied, Catalog, Read};
 use directory::{Directory, Found, Hints};
 use std::{
     collections::{BTreeSet, HashSet},
     fs, io,
+    num::NonZero,
     path::PathBuf,
     sync::{
         Arc,
@@ -48,6 +49,9 @@ pub struct Source {
 
 /// How often everything is looked at without an event: some file systems have none.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
+
+/// Files that take longer to read than a thread takes to start.
+const WORTH_A_THREAD: usize = 16;
 
 /// Starts to watch: tells the store what is in the directory, marks it synced, then follows every change.
 ///
@@ -150,8 +154,8 @@ impl Follower {
             self.catalog.remove(path, &mut applied);
             self.unreadable.remove(path);
         }
-        for path in &found.changed {
-            self.read(path, &mut applied);
+        for (path, read) in self.read(&found.changed) {
+            self.set(path, read, &mut applied);
         }
         // All in one step: a rename must not show a world without the file.
         self.store.apply(applied.updates, at);
@@ -161,11 +165,40 @@ impl Follower {
         self.tell_troubled(found);
     }
 
-    fn read(&mut self, path: &PathBuf, applied: &mut Applied) {
-        match fs::read(path) {
-            Ok(content) => {
+    /// Reads files, many of them on all processors.
+    fn read<'a>(&self, paths: &'a BTreeSet<PathBuf>) -> Vec<(&'a PathBuf, io::Result<Read>)> {
+        let read = |path: &'a PathBuf| {
+            let content = fs::read(path);
+            (
+                path,
+                content.map(|content| self.catalog.read(path, &content)),
+            )
+        };
+        let processors = thread::available_parallelism().map_or(1, NonZero::get);
+        let readers = processors.min(paths.len() / WORTH_A_THREAD);
+        if readers < 2 {
+            return paths.iter().map(read).collect();
+        }
+        let paths: Vec<_> = paths.iter().collect();
+        thread::scope(|scope| {
+            let readers: Vec<_> = paths
+                .chunks(paths.len().div_ceil(readers))
+                .map(|part| scope.spawn(move || part.iter().copied().map(read).collect::<Vec<_>>()))
+                .collect();
+            let read = readers.into_iter().flat_map(|reader| {
+                reader
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            });
+            read.collect()
+        })
+    }
+
+    fn set(&mut self, path: &PathBuf, read: io::Result<Read>, applied: &mut Applied) {
+        match read {
+            Ok(read) => {
                 self.unreadable.remove(path);
-                self.catalog.set(path, &content, applied);
+                self.catalog.set(path, read, applied);
             }
             // It went between the look and the read: its removal is an event of its own.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

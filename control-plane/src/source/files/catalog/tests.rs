@@ -24,7 +24,10 @@ impl Files {
 
     /// Sets a file, and gives the problems of all files that may have others now.
     fn set(&mut self, path: &str, content: &str) -> Vec<String> {
-        self.change(|catalog, applied| catalog.set(path.as_ref(), content.as_bytes(), applied))
+        self.change(|catalog, applied| {
+            let read = catalog.read(path.as_ref(), content.as_bytes());
+            catalog.set(path.as_ref(), read, applied);
+        })
     }
 
     fn remove(&mut self, path: &str) -> Vec<String> {
@@ -151,6 +154,38 @@ fn a_list_is_its_items() {
     let item = SERVICE.replace('\n', "\n  ");
     let list = format!("apiVersion: v1\nkind: List\nitems:\n- {item}");
     assert_eq!(files.set("a.yaml", &list), Vec::<String>::new());
+    assert_eq!(files.port(), Some(80));
+}
+
+#[test]
+fn documents_that_did_not_change_are_told_by_their_new_place() {
+    let mut files = Files::new();
+    let other = SERVICE.replace("name: user", "name: other");
+    files.set("a.yaml", &format!("{SERVICE}---\n{other}"));
+    let twice =
+        "a.yaml, document 3, Service demo/user: stands in this file before; remove one of them";
+    assert_eq!(
+        files.set("a.yaml", &format!("{other}---\n{SERVICE}---\n{SERVICE}")),
+        [twice]
+    );
+    let first = files.set("0.yaml", &other);
+    let shadowed = "a.yaml, document 1, Service demo/other: is in 0.yaml, too, which counts as it is first by name; remove one of them";
+    assert!(first.iter().any(|problem| problem == shadowed), "{first:?}");
+    assert_eq!(files.port(), Some(80));
+}
+
+#[test]
+fn a_document_that_comes_back_is_in_force_again() {
+    let mut files = Files::new();
+    files.set("a.yaml", SERVICE);
+    files.set("a.yaml", &SERVICE.replace("80", "81"));
+    assert_eq!(files.port(), Some(81));
+    assert_eq!(
+        files.set("a.yaml", &SERVICE.replace("80", "eighty")).len(),
+        1
+    );
+    assert_eq!(files.port(), Some(81));
+    assert_eq!(files.set("a.yaml", SERVICE), Vec::<String>::new());
     assert_eq!(files.port(), Some(80));
 }
 
