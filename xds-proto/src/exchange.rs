@@ -1,22 +1,31 @@
 //! What the delta and the state-of-the-world protocol have in common: resources ready for the wire,
 //! where a server finds them, and how a client says that it refuses one.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use crate::{
     envoy::{
-        envoy::service::discovery::v3::{ResourceError, ResourceName},
+        envoy::service::discovery::v3::{
+            DeltaDiscoveryResponse, Resource, ResourceError, ResourceName,
+        },
         google::{protobuf::Any, rpc::Status},
     },
     resource::ResourceType,
 };
-use prost::Name as _;
+use prost::{Message as _, Name as _, bytes::Bytes};
 
 /// The name that subscribes to every resource of a type (xDS protocol, "Wildcard subscriptions").
 pub const WILDCARD: &str = "*";
 
 /// A resource as it goes on the wire, encoded once for all the streams that it goes to.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub struct Encoded {
     /// The name by which it is subscribed to.
     pub name: Arc<str>,
@@ -24,6 +33,59 @@ pub struct Encoded {
     pub version: Arc<str>,
     /// The encoded resource with its type URL.
     pub body: Any,
+    alone: OnceLock<Alone>,
+}
+
+/// A delta response that bears one resource and nothing else, as most do that tell of a change: the same
+/// bytes for every stream that it goes to.
+#[derive(Debug)]
+pub(crate) struct Alone {
+    /// No two have the same. What was encoded later has a higher one.
+    pub(crate) number: u64,
+    /// With a nonce made of the number.
+    pub(crate) message: Bytes,
+}
+
+impl Encoded {
+    /// A resource that has not been sent to anybody yet.
+    pub fn new(name: Arc<str>, version: Arc<str>, body: Any) -> Self {
+        Self {
+            name,
+            version,
+            body,
+            alone: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn on_the_wire(&self) -> Resource {
+        Resource {
+            name: self.name.to_string(),
+            version: self.version.to_string(),
+            resource: Some(self.body.clone()),
+            ..Resource::default()
+        }
+    }
+
+    /// The response that bears it alone, encoded when the first stream asks for it.
+    pub(crate) fn alone(&self, nonce: impl FnOnce(u64) -> String) -> &Alone {
+        /// Over all types and streams: a nonce has to be unique among those of a stream and a type only, but
+        /// the streams that share a response have seen different ones before.
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
+
+        self.alone.get_or_init(|| {
+            let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+            let response = DeltaDiscoveryResponse {
+                resources: vec![self.on_the_wire()],
+                type_url: self.body.type_url.clone(),
+                nonce: nonce(number),
+                ..DeltaDiscoveryResponse::default()
+            };
+            Alone {
+                number,
+                message: response.encode_to_vec().into(),
+            }
+        })
+    }
 }
 
 /// The resources that a server has at one moment.
@@ -110,8 +172,8 @@ impl Nack {
             .details
             .iter()
             .filter(|detail| detail.type_url == ResourceError::type_url())
-            .filter_map(|detail| prost::Message::decode(detail.value.as_slice()).ok())
-            .map(|error: ResourceError| RefusedResource {
+            .filter_map(|detail| ResourceError::decode(detail.value.as_slice()).ok())
+            .map(|error| RefusedResource {
                 name: error.resource_name.unwrap_or_default().name,
                 message: error.error_detail.unwrap_or_default().message,
             })
@@ -147,7 +209,7 @@ pub(crate) fn error_detail(rejections: &[Rejection]) -> Option<Status> {
         })
         .map(|error| Any {
             type_url: ResourceError::type_url(),
-            value: prost::Message::encode_to_vec(&error),
+            value: error.encode_to_vec(),
         })
         .collect();
     let message = rejections

@@ -21,11 +21,7 @@ impl Shelf {
     }
 
     pub(crate) fn put(&mut self, ty: ResourceType, name: &str, version: &str) {
-        let encoded = Encoded {
-            name: name.into(),
-            version: version.into(),
-            body: body(ty, name, version),
-        };
+        let encoded = Encoded::new(name.into(), version.into(), body(ty, name, version));
         self.0.insert((ty, name.into()), Arc::new(encoded));
     }
 

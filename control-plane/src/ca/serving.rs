@@ -6,7 +6,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
+use rustls::{CipherSuite, RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::{Ca, SignError};
@@ -83,7 +83,12 @@ fn issue(ca: &Ca, names: &[String]) -> Result<Issued, ServingError> {
     let leaf = ca.issue(names)?;
     let now = SystemTime::now();
     let life = leaf.not_after.duration_since(now).unwrap_or_default();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    // The cheapest first: every change is encrypted anew for each of its followers.
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    let provider = Arc::new(provider);
     let mut roots = RootCertStore::empty();
     let bundle = ca.bundle();
     roots.add_parsable_certificates(
@@ -96,6 +101,7 @@ fn issue(ca: &Ca, names: &[String]) -> Result<Issued, ServingError> {
         .with_safe_default_protocol_versions()?
         .with_client_cert_verifier(clients)
         .with_single_cert(vec![leaf.certificate], leaf.key)?;
+    config.ignore_client_order = true;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Issued {
         config: Arc::new(config),

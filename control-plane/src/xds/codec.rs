@@ -1,11 +1,15 @@
-//! How messages of streams are encoded: as prost does it, but in buffers of the size of what they hold.
+//! How messages of streams are framed: responses come encoded, requests are decoded as prost does it, but in
+//! buffers of the size of what they hold.
 //!
 //! The codec of generated services keeps 16 KiB of buffers for every stream, which is most of what an idle
 //! stream costs. A stream here waits far longer than it works.
 
 use std::marker::PhantomData;
 
-use prost::{Message, bytes::BufMut as _};
+use prost::{
+    Message,
+    bytes::{BufMut as _, Bytes},
+};
 use tonic::{
     Status,
     codec::{self, BufferSettings, DecodeBuf, EncodeBuf},
@@ -16,36 +20,35 @@ const PIECE: usize = 256;
 /// Responses that are there at the same time travel in one frame up to this size.
 const TOGETHER: usize = 16 << 10;
 
-/// Encodes `E`, decodes `D`.
+/// Takes messages as they go on the wire, decodes `D`.
 #[derive(Debug)]
-pub(super) struct Codec<E, D>(PhantomData<(E, D)>);
+pub(super) struct Codec<D>(PhantomData<D>);
 
 /// The encoding half.
 #[derive(Debug)]
-pub(super) struct Encoder<E>(PhantomData<E>);
+pub(super) struct Encoder;
 
 /// The decoding half.
 #[derive(Debug)]
 pub(super) struct Decoder<D>(PhantomData<D>);
 
-impl<E, D> Codec<E, D> {
+impl<D> Codec<D> {
     pub(super) fn new() -> Self {
         Self(PhantomData)
     }
 }
 
-impl<E, D> codec::Codec for Codec<E, D>
+impl<D> codec::Codec for Codec<D>
 where
-    E: Message + 'static,
     D: Message + Default + 'static,
 {
-    type Encode = E;
+    type Encode = Bytes;
     type Decode = D;
-    type Encoder = Encoder<E>;
+    type Encoder = Encoder;
     type Decoder = Decoder<D>;
 
-    fn encoder(&mut self) -> Encoder<E> {
-        Encoder(PhantomData)
+    fn encoder(&mut self) -> Encoder {
+        Encoder
     }
 
     fn decoder(&mut self) -> Decoder<D> {
@@ -53,17 +56,15 @@ where
     }
 }
 
-impl<E: Message> codec::Encoder for Encoder<E> {
-    type Item = E;
+impl codec::Encoder for Encoder {
+    type Item = Bytes;
     type Error = Status;
 
-    fn encode(&mut self, message: E, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+    fn encode(&mut self, message: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
         // At once: growing piece by piece would copy it over and over.
-        buffer.reserve(message.encoded_len());
-        let room = buffer.remaining_mut();
-        message
-            .encode(buffer)
-            .map_err(|_| Status::internal(format!("a message does not fit {room} bytes")))
+        buffer.reserve(message.len());
+        buffer.put(message);
+        Ok(())
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -2,14 +2,12 @@
 
 use std::{sync::Arc, time::Instant};
 
-use prost::Message;
+use prost::{Message, bytes::Bytes};
 use weft_xds_proto::{
     delta,
     envoy::envoy::{
         config::core::v3::Node,
-        service::discovery::v3::{
-            DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-        },
+        service::discovery::v3::{DeltaDiscoveryRequest, DiscoveryRequest},
     },
     exchange::{Catalogue, Received, UnknownType},
     resource::ResourceType,
@@ -20,8 +18,6 @@ use weft_xds_proto::{
 pub(super) trait Protocol: Send + Unpin + 'static {
     /// What clients say.
     type Request: Message + Default + 'static;
-    /// What the server says.
-    type Response: Message + 'static;
 
     /// A metric label.
     const LABEL: &'static str;
@@ -29,18 +25,17 @@ pub(super) trait Protocol: Send + Unpin + 'static {
     /// For a peer of which is known whether it needs endpoints again with their cluster.
     fn new(resend_endpoints: bool) -> Self;
     fn node(request: &Self::Request) -> Option<&Node>;
-    fn type_of(response: &Self::Response) -> Option<ResourceType>;
     fn receive(&mut self, request: Self::Request) -> Result<Received, UnknownType>;
     fn changed(&mut self, ty: ResourceType, name: &Arc<str>, since: Instant) -> bool;
     fn is_wildcard(&self, ty: ResourceType) -> bool;
-    fn next_response(&mut self, catalogue: &impl Catalogue) -> Option<Self::Response>;
+    /// The next response, encoded.
+    fn next_response(&mut self, catalogue: &impl Catalogue) -> Option<(ResourceType, Bytes)>;
 }
 
 macro_rules! protocol {
-    ($machine:ty, $label:literal, $request:ty, $response:ty) => {
+    ($machine:ty, $label:literal, $request:ty, $encode:expr) => {
         impl Protocol for $machine {
             type Request = $request;
-            type Response = $response;
 
             const LABEL: &'static str = $label;
 
@@ -50,10 +45,6 @@ macro_rules! protocol {
 
             fn node(request: &Self::Request) -> Option<&Node> {
                 request.node.as_ref()
-            }
-
-            fn type_of(response: &Self::Response) -> Option<ResourceType> {
-                ResourceType::from_url(&response.type_url)
             }
 
             fn receive(&mut self, request: Self::Request) -> Result<Received, UnknownType> {
@@ -68,17 +59,22 @@ macro_rules! protocol {
                 self.is_wildcard(ty)
             }
 
-            fn next_response(&mut self, catalogue: &impl Catalogue) -> Option<Self::Response> {
-                self.next_response(catalogue)
+            fn next_response(
+                &mut self,
+                catalogue: &impl Catalogue,
+            ) -> Option<(ResourceType, Bytes)> {
+                self.next_response(catalogue).map($encode)
             }
         }
     };
 }
 
-protocol!(
-    delta::Server,
-    "delta",
-    DeltaDiscoveryRequest,
-    DeltaDiscoveryResponse
-);
-protocol!(sotw::Server, "sotw", DiscoveryRequest, DiscoveryResponse);
+protocol!(delta::Server, "delta", DeltaDiscoveryRequest, |response| (
+    response.ty,
+    response.message
+));
+protocol!(sotw::Server, "sotw", DiscoveryRequest, |response| {
+    let ty = ResourceType::from_url(&response.type_url);
+    let ty = ty.expect("the machine responds with types that it knows");
+    (ty, response.encode_to_vec().into())
+});

@@ -224,12 +224,18 @@ impl Follower {
 
     /// Follows every resource of a type from now on, or no longer.
     pub fn follow_all(&mut self, ty: ResourceType, all: bool) {
+        // As every request says it anew, mostly to the same effect.
+        if all == self.wildcards.contains(&ty) {
+            return;
+        }
         let mut content = lock(&self.shelf.content);
-        if all && self.wildcards.insert(ty) {
+        if all {
+            self.wildcards.insert(ty);
             content.list(&self.shelf.dialect, ty);
             let followers = content.wildcards.entry(ty).or_default();
             followers.insert(self.id, self.mailbox.clone());
-        } else if !all && self.wildcards.remove(&ty) {
+        } else {
+            self.wildcards.remove(&ty);
             content.leave_all(ty, self.id);
         }
     }
@@ -473,14 +479,11 @@ impl Mailbox {
 
 fn encode(ty: ResourceType, name: Arc<str>, plan: &translate::Plan) -> Arc<Encoded> {
     let rendered = plan.render();
-    Arc::new(Encoded {
-        name,
-        version: rendered.version,
-        body: Any {
-            type_url: ty.url().to_owned(),
-            value: rendered.value.into(),
-        },
-    })
+    let body = Any {
+        type_url: ty.url().to_owned(),
+        value: rendered.value.into(),
+    };
+    Arc::new(Encoded::new(name, rendered.version, body))
 }
 
 /// A panic while a lock is held leaves at worst an entry that the next change renders again.

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use prost::bytes::Bytes;
 use tokio::sync::Semaphore;
 use tokio_util::{
     sync::CancellationToken,
@@ -111,7 +112,7 @@ impl AdsService {
     }
 
     async fn stream<P: Protocol>(self, request: http::Request<Body>) -> http::Response<Body> {
-        let mut grpc = Grpc::new(Codec::<P::Response, P::Request>::new());
+        let mut grpc = Grpc::new(Codec::<P::Request>::new());
         grpc.streaming(Method::<P>(self, PhantomData), request)
             .await
     }
@@ -159,7 +160,7 @@ impl NamedService for AdsService {
 struct Method<P>(AdsService, PhantomData<P>);
 
 impl<P: Protocol> StreamingService<P::Request> for Method<P> {
-    type Response = P::Response;
+    type Response = Bytes;
     type ResponseStream = Responses<P>;
     type Future = Ready<Result<Response<Responses<P>>, Status>>;
 

@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use prost::Message as _;
+use prost::bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_stream::Stream;
 use tokio_util::{sync::WaitForCancellationFutureOwned, task::task_tracker::TaskTrackerToken};
@@ -65,7 +65,7 @@ impl<P: Protocol> Responses<P> {
         }
     }
 
-    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<P::Response, Status>>> {
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Status>>> {
         loop {
             match &mut self.state {
                 State::Opening(opening) => match opening.as_mut().poll(cx) {
@@ -82,19 +82,20 @@ impl<P: Protocol> Responses<P> {
 }
 
 impl<P: Protocol> Stream for Responses<P> {
-    type Item = Result<P::Response, Status>;
+    type Item = Result<Bytes, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if matches!(self.state, State::Over) {
             return Poll::Ready(None);
         }
-        let response = if self.shutdown.as_mut().poll(cx).is_ready() {
-            Poll::Ready(Some(Err(Status::unavailable(
+        let mut response = self.poll_response(cx);
+        // Last, as this takes a lock that all streams share; a client that does not answer ends every other reason
+        // to go on soon.
+        if response.is_pending() && self.shutdown.as_mut().poll(cx).is_ready() {
+            response = Poll::Ready(Some(Err(Status::unavailable(
                 "the control plane is shutting down; connect again",
-            ))))
-        } else {
-            self.poll_response(cx)
-        };
+            ))));
+        }
         if let Poll::Ready(None | Some(Err(_))) = &response {
             self.state = State::Over;
         }
@@ -161,7 +162,7 @@ struct Session<P: Protocol> {
 
 impl<P: Protocol> Session<P> {
     /// The next response; `None` when the client is done.
-    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<P::Response>, Status>> {
+    fn poll_response(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Status>> {
         // Before anything is sent, so that it takes into account all that the client has said.
         while let Poll::Ready(request) = Pin::new(&mut self.inbound).poll_next(cx) {
             match request.transpose()? {
@@ -226,11 +227,9 @@ impl<P: Protocol> Session<P> {
         concerned
     }
 
-    fn next_response(&mut self) -> Option<P::Response> {
-        let response = self.machine.next_response(&self.follower)?;
-        if let Some(ty) = P::type_of(&response) {
-            self.metrics.pushed(ty, response.encoded_len());
-        }
+    fn next_response(&mut self) -> Option<Bytes> {
+        let (ty, response) = self.machine.next_response(&self.follower)?;
+        self.metrics.pushed(ty, response.len());
         Some(response)
     }
 

@@ -106,7 +106,11 @@ impl Wire {
                     self.server.receive(request).unwrap();
                 }
             }
-            Step::ServerSends => self.downward.extend(self.server.next_response(&self.shelf)),
+            Step::ServerSends => {
+                let response = self.server.next_response(&self.shelf);
+                let message = response.map(|response| response.decode().unwrap());
+                self.downward.extend(message);
+            }
             Step::ClientReads => {
                 if let Some(response) = self.downward.pop_front() {
                     return self.read(response);

@@ -13,4 +13,4 @@ mod convergence;
 mod tests;
 
 pub use client::{Client, Pending, Update};
-pub use server::Server;
+pub use server::{Response, Server};

@@ -2,14 +2,15 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    fmt,
     sync::Arc,
     time::Instant,
 };
 
+use prost::{DecodeError, Message as _, bytes::Bytes};
+
 use crate::{
-    envoy::envoy::service::discovery::v3::{
-        DeltaDiscoveryRequest, DeltaDiscoveryResponse, Resource,
-    },
+    envoy::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse},
     exchange::{
         Answer, Catalogue, Encoded, Nack, PerType, Received, UnknownType, WILDCARD, resource_type,
     },
@@ -37,6 +38,15 @@ pub struct Server {
     resend_endpoints: bool,
 }
 
+/// A response, ready for the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The type that it is about.
+    pub ty: ResourceType,
+    /// A [`DeltaDiscoveryResponse`], which may be shared with other streams.
+    pub message: Bytes,
+}
+
 #[derive(Debug, Default)]
 struct TypeState {
     contacted: bool,
@@ -53,6 +63,8 @@ struct TypeState {
     /// Names dropped while responses are in flight, which may bear them. A wildcard that begins before
     /// the client has read those makes it keep them.
     departed: BTreeSet<Arc<str>>,
+    /// The highest number of a shared response that this stream has been sent.
+    last_shared: u64,
 }
 
 /// Why a name has to be looked at.
@@ -64,9 +76,18 @@ struct Due {
     since: Option<Instant>,
 }
 
+/// What tells a response from all others of its type on its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nonce {
+    /// Of a response of this stream's own, `7`.
+    Own(u64),
+    /// Of a response that other streams are given as well, `s7`.
+    Shared(u64),
+}
+
 #[derive(Debug)]
 struct InFlight {
-    nonce: String,
+    nonce: Nonce,
     since: Option<Instant>,
     resources: usize,
 }
@@ -134,7 +155,7 @@ impl Server {
     ///
     /// What is new comes in the order of [`ResourceType`]; what is gone comes after all that is new,
     /// in reverse order.
-    pub fn next_response(&mut self, catalogue: &impl Catalogue) -> Option<DeltaDiscoveryResponse> {
+    pub fn next_response(&mut self, catalogue: &impl Catalogue) -> Option<Response> {
         for ty in ResourceType::ALL {
             let state = &mut self.types[ty];
             state.expand_wildcard(ty, catalogue);
@@ -144,12 +165,11 @@ impl Server {
             if ty == ResourceType::Cluster && self.resend_endpoints {
                 self.types[ResourceType::Endpoints].resend(&found.resources);
             }
-            let resources = found.resources.iter().map(on_the_wire).collect();
-            return Some(self.respond(ty, resources, Vec::new(), found.since));
+            return Some(self.respond(ty, &found.resources, Vec::new(), found.since));
         }
         for ty in ResourceType::ALL.into_iter().rev() {
             if let Some((removed, since)) = self.types[ty].take_missing() {
-                return Some(self.respond(ty, Vec::new(), removed, since));
+                return Some(self.respond(ty, &[], removed, since));
             }
         }
         None
@@ -158,23 +178,77 @@ impl Server {
     fn respond(
         &mut self,
         ty: ResourceType,
-        resources: Vec<Resource>,
+        resources: &[Arc<Encoded>],
         removed_resources: Vec<String>,
         since: Option<Instant>,
-    ) -> DeltaDiscoveryResponse {
-        self.nonces += 1;
-        let nonce = self.nonces.to_string();
+    ) -> Response {
+        let count = resources.len() + removed_resources.len();
+        let (nonce, message) = match resources {
+            [resource] if removed_resources.is_empty() => self.share(ty, resource),
+            _ => None,
+        }
+        .unwrap_or_else(|| self.encode(ty, resources, removed_resources));
         self.types[ty].in_flight.push_back(InFlight {
-            nonce: nonce.clone(),
+            nonce,
             since,
-            resources: resources.len() + removed_resources.len(),
+            resources: count,
         });
-        DeltaDiscoveryResponse {
-            resources,
+        Response { ty, message }
+    }
+
+    /// The response that other streams are given as well, unless its nonce may have been used on this one: a
+    /// resource may be asked for again.
+    fn share(&mut self, ty: ResourceType, resource: &Encoded) -> Option<(Nonce, Bytes)> {
+        let alone = resource.alone(|number| Nonce::Shared(number).to_string());
+        let last = &mut self.types[ty].last_shared;
+        if alone.number <= *last {
+            return None;
+        }
+        *last = alone.number;
+        Some((Nonce::Shared(alone.number), alone.message.clone()))
+    }
+
+    fn encode(
+        &mut self,
+        ty: ResourceType,
+        resources: &[Arc<Encoded>],
+        removed_resources: Vec<String>,
+    ) -> (Nonce, Bytes) {
+        self.nonces += 1;
+        let nonce = Nonce::Own(self.nonces);
+        let response = DeltaDiscoveryResponse {
+            resources: resources.iter().map(|r| r.on_the_wire()).collect(),
             removed_resources,
             type_url: ty.url().to_owned(),
-            nonce,
+            nonce: nonce.to_string(),
             ..DeltaDiscoveryResponse::default()
+        };
+        (nonce, response.encode_to_vec().into())
+    }
+}
+
+impl Response {
+    /// The message itself, for a server that encodes it once more.
+    pub fn decode(&self) -> Result<DeltaDiscoveryResponse, DecodeError> {
+        DeltaDiscoveryResponse::decode(self.message.clone())
+    }
+}
+
+impl Nonce {
+    /// The nonce that a request answers, if it is one of ours.
+    fn read(text: &str) -> Option<Self> {
+        match text.strip_prefix('s') {
+            Some(number) => Some(Self::Shared(number.parse().ok()?)),
+            None => Some(Self::Own(text.parse().ok()?)),
+        }
+    }
+}
+
+impl fmt::Display for Nonce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Own(number) => write!(f, "{number}"),
+            Self::Shared(number) => write!(f, "s{number}"),
         }
     }
 }
@@ -193,10 +267,8 @@ impl TypeState {
     /// Matches a nonce with the response that it answers. An unknown nonce answers nothing, but the
     /// request's subscriptions still count.
     fn settle(&mut self, request: &DeltaDiscoveryRequest) -> Option<Answer> {
-        let position = self
-            .in_flight
-            .iter()
-            .position(|sent| sent.nonce == request.response_nonce)?;
+        let nonce = Nonce::read(&request.response_nonce)?;
+        let position = self.in_flight.iter().position(|sent| sent.nonce == nonce)?;
         let sent = self.in_flight.remove(position)?;
         if self.in_flight.is_empty() {
             self.departed.clear();
@@ -356,15 +428,6 @@ impl TypeState {
                 self.due.entry(cluster.name.clone()).or_default().answer = true;
             }
         }
-    }
-}
-
-fn on_the_wire(resource: &Arc<Encoded>) -> Resource {
-    Resource {
-        name: resource.name.to_string(),
-        version: resource.version.to_string(),
-        resource: Some(resource.body.clone()),
-        ..Resource::default()
     }
 }
 

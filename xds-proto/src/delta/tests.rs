@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use prost::Message as _;
+
 use super::{Client, Server};
 use crate::{
     envoy::envoy::{
@@ -58,15 +60,21 @@ fn line(response: &DeltaDiscoveryResponse) -> String {
     line
 }
 
+/// What the server has to send next.
+fn next(server: &mut Server, shelf: &Shelf) -> Option<DeltaDiscoveryResponse> {
+    let response = server.next_response(shelf)?;
+    Some(response.decode().unwrap())
+}
+
 /// Everything that the server has to send now.
 fn drain(server: &mut Server, shelf: &Shelf) -> Vec<DeltaDiscoveryResponse> {
-    std::iter::from_fn(|| server.next_response(shelf)).collect()
+    std::iter::from_fn(|| next(server, shelf)).collect()
 }
 
 /// Everything that the server sends to a client that answers at once.
 fn answered(server: &mut Server, shelf: &Shelf) -> Vec<DeltaDiscoveryResponse> {
     std::iter::from_fn(|| {
-        let response = server.next_response(shelf)?;
+        let response = next(server, shelf)?;
         server.receive(ack(&response)).unwrap();
         Some(response)
     })
@@ -100,7 +108,7 @@ fn converse(client: &mut Client, server: &mut Server, shelf: &Shelf) -> Vec<Stri
             server.receive(request).unwrap();
             silent = false;
         }
-        while let Some(response) = server.next_response(shelf) {
+        while let Some(response) = next(server, shelf) {
             said.push(line(&response));
             let update = client.receive(response).unwrap();
             let rejections: Vec<_> = update
@@ -213,6 +221,63 @@ mod server {
         shelf.put(Endpoints, "b", "2");
         change(&mut server, Endpoints, "b");
         assert_eq!(lines(&mut server, &shelf), ["endpoints: +a@4 +b@2"]);
+    }
+
+    #[test]
+    fn streams_that_are_told_of_the_same_change_share_the_response() {
+        let mut shelf = Shelf::with(&[(Endpoints, "a", "1"), (Endpoints, "b", "1")]);
+        let mut servers = [Server::new(), Server::new()];
+        for server in &mut servers {
+            server.receive(subscribe(Endpoints, &["a", "b"])).unwrap();
+            answered(server, &shelf);
+        }
+        shelf.put(Endpoints, "a", "2");
+        let messages = servers.each_mut().map(|server| {
+            change(server, Endpoints, "a");
+            server.next_response(&shelf).unwrap().message
+        });
+        assert_eq!(messages[0], messages[1]);
+        assert_eq!(messages[0].as_ptr(), messages[1].as_ptr());
+        for server in &mut servers {
+            let response = DeltaDiscoveryResponse::decode(messages[0].clone()).unwrap();
+            assert_eq!(line(&response), "endpoints: +a@2");
+            let answer = server.receive(ack(&response)).unwrap().answer.unwrap();
+            assert_eq!((answer.resources, answer.nack), (1, None));
+        }
+    }
+
+    #[test]
+    fn responses_in_flight_are_told_apart_by_their_nonces() {
+        let mut shelf = Shelf::with(&[(Endpoints, "a", "1")]);
+        let mut server = Server::new();
+        server.receive(subscribe(Endpoints, &["a"])).unwrap();
+        answered(&mut server, &shelf);
+        let sent = ["2", "3"].map(|version| {
+            shelf.put(Endpoints, "a", version);
+            let since = Instant::now();
+            server.changed(Endpoints, &Arc::from("a"), since);
+            (next(&mut server, &shelf).unwrap(), since)
+        });
+        assert_ne!(sent[0].0.nonce, sent[1].0.nonce);
+        for (response, since) in sent.iter().rev() {
+            let answer = server.receive(ack(response)).unwrap().answer.unwrap();
+            assert_eq!(answer.since, Some(*since));
+        }
+    }
+
+    #[test]
+    fn a_resource_that_is_sent_again_has_another_nonce() {
+        let shelf = Shelf::with(&[(Cluster, "a", "1"), (Cluster, "b", "1")]);
+        let mut server = Server::new();
+        let mut nonces = std::collections::BTreeSet::new();
+        for name in ["b", "a", "b", "a", "a"] {
+            server.receive(subscribe(Cluster, &[name])).unwrap();
+            let [response] = &answered(&mut server, &shelf)[..] else {
+                panic!("one response")
+            };
+            assert_eq!(line(response), format!("cluster: +{name}@1"));
+            assert!(nonces.insert(response.nonce.clone()), "{nonces:?}");
+        }
     }
 
     #[test]
@@ -590,9 +655,7 @@ mod conversation {
         client.subscribe(Cluster, "good");
         client.subscribe(Cluster, "worse");
         server.receive(client.next_request().unwrap()).unwrap();
-        let update = client
-            .receive(server.next_response(&shelf).unwrap())
-            .unwrap();
+        let update = client.receive(next(&mut server, &shelf).unwrap()).unwrap();
         client.answer(update.pending, &[rejection("worse")]);
         let answer = server
             .receive(client.next_request().unwrap())

@@ -138,13 +138,13 @@ fn what_comes_and_what_goes_is_a_change_for_who_asked_by_name() {
     let mut bench = Bench::new();
     let mut follower = bench.resources.follower(&Dialect::Weft);
     follower.follow(Cluster, &USER.into());
-    assert_eq!(follower.find(Cluster, &USER.into()), None);
+    assert!(follower.find(Cluster, &USER.into()).is_none());
     bench.put(&service("user", "10.0.0.1"));
     assert_eq!(changed(&follower), [(Cluster, USER.to_owned())]);
     assert!(follower.find(Cluster, &USER.into()).is_some());
     bench.remove_service("user");
     assert_eq!(changed(&follower), [(Cluster, USER.to_owned())]);
-    assert_eq!(follower.find(Cluster, &USER.into()), None);
+    assert!(follower.find(Cluster, &USER.into()).is_none());
 }
 
 #[test]

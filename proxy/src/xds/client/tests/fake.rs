@@ -119,11 +119,7 @@ impl FakeControlPlane {
     }
 
     pub(super) fn set<M: Name>(&self, ty: ResourceType, name: &str, version: &str, message: &M) {
-        let encoded = Encoded {
-            name: name.into(),
-            version: version.into(),
-            body: any(message),
-        };
+        let encoded = Encoded::new(name.into(), version.into(), any(message));
         self.write(ty, name, Some(encoded));
     }
 
@@ -330,7 +326,7 @@ async fn stream(
             _ = goodbye.recv() => return,
         }
         while let Some(response) = protocol.next_response(&*shared) {
-            if responses.send(Ok(response)).is_err() {
+            if responses.send(Ok(response.decode().unwrap())).is_err() {
                 return;
             }
         }
