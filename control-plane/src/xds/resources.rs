@@ -70,7 +70,14 @@ struct Content {
 struct Backlog {
     keys: BTreeSet<Key>,
     since: Option<Instant>,
+    /// What those rendered so far mean to followers. They are told when all is done: told of each on its own,
+    /// they would be sent several times as many responses.
+    news: News,
 }
+
+/// What differs for whom: each follower is woken once, however much of what it follows differs.
+#[derive(Debug, Default)]
+struct News(HashMap<u64, (Arc<Mailbox>, Vec<Key>)>);
 
 /// A resource that somebody follows, or that a wildcard covers.
 #[derive(Debug, Default)]
@@ -319,25 +326,36 @@ impl Shelf {
             }
             keys
         };
+        let mut news = News::default();
         for key in keys {
-            self.render_again(&key, at);
+            self.render_again(&key, &mut news);
         }
+        news.tell(at);
     }
 
     /// Works off a part of the backlog, and says whether some is left.
     fn work_off(&self, batch: usize) -> bool {
-        for _ in 0..batch {
-            let Some((key, at)) = lock(&self.content).backlog.take() else {
+        let (mut news, since) = {
+            let backlog = &mut lock(&self.content).backlog;
+            let Some(since) = backlog.since else {
                 return false;
             };
-            self.render_again(&key, at);
+            (std::mem::take(&mut backlog.news), since)
+        };
+        for _ in 0..batch {
+            let Some(key) = lock(&self.content).backlog.take() else {
+                news.tell(since);
+                return false;
+            };
+            self.render_again(&key, &mut news);
         }
+        lock(&self.content).backlog.news = news;
         true
     }
 
     /// Renders a resource in the world as it is now. Only one task does this, but others ask for resources
     /// meanwhile: what takes time is done without the lock.
-    fn render_again(&self, key: &Key, at: Instant) {
+    fn render_again(&self, key: &Key, news: &mut News) {
         let (ty, name) = key;
         let (world, held) = {
             let content = lock(&self.content);
@@ -352,10 +370,7 @@ impl Shelf {
             return;
         }
         let resource = plan.map(|plan| encode(*ty, name.clone(), &plan));
-        let concerned = lock(&self.content).replace(key, resource);
-        for mailbox in concerned {
-            mailbox.note(key, at);
-        }
+        lock(&self.content).replace(key, resource, news);
     }
 }
 
@@ -365,13 +380,30 @@ impl Backlog {
         self.since = Some(self.since.map_or(at, |since| since.min(at)));
     }
 
-    fn take(&mut self) -> Option<(Key, Instant)> {
-        let since = self.since?;
+    fn take(&mut self) -> Option<Key> {
         let key = self.keys.pop_first();
         if key.is_none() {
             self.since = None;
         }
-        Some((key?, since))
+        key
+    }
+}
+
+impl News {
+    fn add(&mut self, key: &Key, followers: &HashMap<u64, Arc<Mailbox>>) {
+        for (id, mailbox) in followers {
+            let (_, keys) = self
+                .0
+                .entry(*id)
+                .or_insert_with(|| (mailbox.clone(), Vec::new()));
+            keys.push(key.clone());
+        }
+    }
+
+    fn tell(self, since: Instant) {
+        for (mailbox, keys) in self.0.into_values() {
+            mailbox.note(keys, since);
+        }
     }
 }
 
@@ -423,20 +455,20 @@ impl Content {
         }
     }
 
-    /// Puts a resource in place of the one of the same name, and says whom that concerns.
-    fn replace(&mut self, key: &Key, resource: Option<Arc<Encoded>>) -> Vec<Arc<Mailbox>> {
+    /// Puts a resource in place of the one of the same name, which is news to those that it concerns.
+    fn replace(&mut self, key: &Key, resource: Option<Arc<Encoded>>, news: &mut News) {
         let Some(known) = self.known.get_mut(key) else {
-            return Vec::new();
+            return;
         };
         known.resource = resource;
-        let mut concerned: Vec<_> = known.followers.values().cloned().collect();
+        news.add(key, &known.followers);
         if known.listed {
-            let wildcards = self.wildcards.get(&key.0);
-            concerned.extend(wildcards.into_iter().flat_map(HashMap::values).cloned());
+            if let Some(followers) = self.wildcards.get(&key.0) {
+                news.add(key, followers);
+            }
             known.listed = known.resource.is_some();
         }
         self.forget_if_unused(key);
-        concerned
     }
 
     fn leave(&mut self, key: &Key, follower: u64) {
@@ -470,9 +502,13 @@ impl Content {
 }
 
 impl Mailbox {
-    fn note(&self, key: &Key, at: Instant) {
-        // The first change is the one that somebody has waited for longest.
-        lock(&self.changed).entry(key.clone()).or_insert(at);
+    fn note(&self, keys: Vec<Key>, at: Instant) {
+        let mut changed = lock(&self.changed);
+        for key in keys {
+            // The first change is the one that somebody has waited for longest.
+            changed.entry(key).or_insert(at);
+        }
+        drop(changed);
         self.wake.wake();
     }
 }

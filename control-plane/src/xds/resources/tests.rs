@@ -11,6 +11,14 @@ use ResourceType::{Cluster, Endpoints, Listener};
 const USER: &str = "user.demo.svc.cluster.local:80";
 const OTHER: &str = "other.demo.svc.cluster.local:80";
 
+/// A setting that is in every cluster.
+const MESH: &str = r#"
+apiVersion: weft.dev/v1alpha1
+kind: MeshConfig
+metadata: {name: default}
+spec: {defaults: {connectTimeout: 1s}}
+"#;
+
 /// A service with one endpoint at an address.
 fn service(name: &str, address: &str) -> String {
     format!(
@@ -197,12 +205,6 @@ fn nothing_is_kept_that_nobody_follows() {
 
 #[test]
 fn an_endpoint_change_does_not_wait_for_a_change_of_everything() {
-    const MESH: &str = r#"
-apiVersion: weft.dev/v1alpha1
-kind: MeshConfig
-metadata: {name: default}
-spec: {defaults: {connectTimeout: 1s}}
-"#;
     let mut bench = Bench::new();
     bench.put(&service("user", "10.0.0.1"));
     bench.put(&service("other", "10.0.0.2"));
@@ -220,4 +222,24 @@ spec: {defaults: {connectTimeout: 1s}}
     assert_eq!(changed(&follower), [(Endpoints, USER.to_owned())]);
     while bench.resources.work_off(1) {}
     assert_eq!(changed(&follower), [(Cluster, OTHER.to_owned())]);
+}
+
+#[test]
+fn a_change_of_everything_is_told_when_all_of_it_is_rendered() {
+    let mut bench = Bench::new();
+    bench.put(&service("user", "10.0.0.1"));
+    bench.put(&service("other", "10.0.0.2"));
+    let mut follower = bench.resources.follower(&Dialect::Weft);
+    follower.follow(Cluster, &OTHER.into());
+    follower.follow(Cluster, &USER.into());
+    let mesh = fixture::objects(MESH).into_iter().map(Update::Set);
+    bench.store.apply(mesh, Instant::now());
+    bench.resources.take_in(&bench.changes.take().unwrap());
+    assert!(bench.resources.work_off(1));
+    assert!(!has_changes(&follower));
+    while bench.resources.work_off(1) {}
+    assert_eq!(
+        changed(&follower),
+        [(Cluster, OTHER.to_owned()), (Cluster, USER.to_owned())]
+    );
 }
