@@ -1,7 +1,6 @@
 //! A thousand simulated proxies on one thread, each with a TLS connection and a delta stream of its own.
 
 use anyhow::{Context, ensure};
-use prost::Message;
 use rustls::{
     ClientConfig, RootCertStore,
     client::Resumption,
@@ -23,10 +22,9 @@ use tokio_rustls::TlsConnector;
 use weft_tests::bench::control_plane::{
     http2,
     ledger::Ledger,
-    proxy::{Applied, Proxy, Versions},
+    proxy::{Applied, Memory, Proxy},
     world::{Change, World},
 };
-use weft_xds_proto::envoy::envoy::service::discovery::v3::DeltaDiscoveryResponse;
 
 const METHOD: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
@@ -122,14 +120,14 @@ impl Fleet {
     pub(crate) fn start(world: World, endpoint: &Endpoint, tokens: Vec<String>) -> Self {
         let connected = watch::Sender::new(true);
         let shared = Arc::new(Mutex::new(Shared::default()));
-        let versions = Versions::default();
+        let memory = Memory::default();
         let mut tasks = JoinSet::new();
         let size = tokens.len();
         for (number, token) in (0..).zip(tokens) {
             let task = Task {
                 endpoint: endpoint.clone(),
                 token,
-                proxy: Proxy::new(world, number, versions.clone()),
+                proxy: Proxy::new(world, number, memory.clone()),
                 was_complete: false,
                 shared: shared.clone(),
                 connected: connected.subscribe(),
@@ -274,7 +272,7 @@ impl Task {
         loop {
             let applied = self.apply(&mut messages)?;
             while let Some(request) = self.proxy.next_request() {
-                stream.send(&request.encode_to_vec())?;
+                stream.send(&request)?;
             }
             let outbound = stream.take_outbound();
             if !outbound.is_empty() {
@@ -291,10 +289,7 @@ impl Task {
     fn apply(&mut self, messages: &mut Vec<Vec<u8>>) -> anyhow::Result<Vec<(usize, Applied)>> {
         messages
             .drain(..)
-            .map(|message| {
-                let response = DeltaDiscoveryResponse::decode(message.as_slice())?;
-                Ok((message.len(), self.proxy.receive(response)?))
-            })
+            .map(|message| Ok((message.len(), self.proxy.receive(&message)?)))
             .collect()
     }
 

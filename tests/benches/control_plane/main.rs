@@ -46,8 +46,8 @@ struct Flags {
     /// Endpoint changes a second.
     #[arg(long, default_value_t = 100)]
     changes_per_second: u32,
-    /// How many of a hundred changes are of the service that every proxy follows.
-    #[arg(long, default_value_t = 50)]
+    /// How many of a hundred changes are of the service that every proxy follows: 50 is an extreme.
+    #[arg(long, default_value_t = 10)]
     shared_percent: u32,
     /// How long there are changes, in seconds.
     #[arg(long, default_value_t = 30)]
