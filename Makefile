@@ -12,6 +12,10 @@ demo: ## run the demo
 test: ## run every test; what misses a component is shown as ignored
 	cargo test --workspace
 
+.PHONY: instructions
+instructions: ## count instructions and allocations of the proxy (needs valgrind)
+	cargo bench -p weft-proxy --bench instructions
+
 .PHONY: scenarios
 scenarios: ## run the scenarios of the whole mesh only
 	cargo build --workspace --bins && cargo test -p weft-tests

@@ -342,17 +342,18 @@ fn duration(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| format!("{error}; write 500ms, 25s, 5m or 1h"))
 }
 
+/// The flags of `weft-proxy run`, as parsed.
+#[cfg(any(test, feature = "testing"))]
+pub(crate) fn parse(flags: &[&str]) -> RunArgs {
+    let args = ["weft-proxy"].iter().chain(flags);
+    Cli::try_parse_from(args).unwrap().run
+}
+
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use clap::CommandFactory;
     use std::{fmt::Write, fs, path::Path};
-
-    /// The flags of `weft-proxy run`, as parsed.
-    pub(crate) fn parse(flags: &[&str]) -> RunArgs {
-        let args = ["weft-proxy"].iter().chain(flags);
-        Cli::try_parse_from(args).unwrap().run
-    }
 
     #[test]
     fn the_command_line_is_consistent() {

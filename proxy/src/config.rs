@@ -352,7 +352,7 @@ mod tests {
     use crate::cli;
 
     fn config(flags: &[&str]) -> Result<Config, InvalidConfig> {
-        Config::try_from(cli::tests::parse(flags))
+        Config::try_from(cli::parse(flags))
     }
 
     const WHO: [&str; 4] = ["--namespace", "demo", "--pod", "user-0"];

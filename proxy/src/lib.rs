@@ -23,6 +23,8 @@ mod outbound;
 mod own_addresses;
 pub mod snapshot;
 pub mod telemetry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod tls;
 pub mod upstream;
 mod worker;

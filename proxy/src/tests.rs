@@ -3,4 +3,3 @@
 mod http;
 mod opaque;
 mod tunnel;
-mod world;

@@ -1,6 +1,8 @@
 //! Requests through two proxies.
 
-use super::world::{ORDER, USER, destination, destination_with, pair, port, proxy, scenario};
+use crate::testing::world::{
+    ORDER, USER, destination, destination_with, pair, port, proxy, scenario,
+};
 use crate::{
     error::RequestError,
     snapshot::{MtlsMode, Protocol},

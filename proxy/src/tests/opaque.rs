@@ -1,7 +1,7 @@
 //! Opaque connections through two proxies, and the detection of what a connection speaks.
 
-use super::world::{Pair, destination, pair, port, scenario};
 use crate::snapshot::{MtlsMode, Protocol};
+use crate::testing::world::{Pair, destination, pair, port, scenario};
 use std::{net::SocketAddr, time::Duration};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

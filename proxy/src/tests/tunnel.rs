@@ -1,6 +1,6 @@
 //! Connections that stop speaking HTTP: Upgrade and CONNECT.
 
-use super::world::{destination, pair, port, scenario};
+use crate::testing::world::{destination, pair, port, scenario};
 use crate::{
     snapshot::{MtlsMode, Protocol},
     telemetry::Direction,

@@ -1,4 +1,4 @@
-//! A certificate authority for tests.
+//! A certificate authority for tests and benchmarks.
 
 use super::Issued;
 use rcgen::{
@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::time::{Duration, SystemTime};
 
 /// Signs certificates for tests.
-pub(crate) struct TestCa {
+pub struct TestCa {
     issuer: Issuer<'static, KeyPair>,
     /// Intermediates from this one up to the root, without the root.
     intermediates: Vec<CertificateDer<'static>>,
@@ -18,29 +18,36 @@ pub(crate) struct TestCa {
 }
 
 /// The files that a `--certificate-dir` holds.
-pub(crate) struct Files {
-    pub(crate) chain: String,
-    pub(crate) key: String,
-    pub(crate) root: String,
+pub struct Files {
+    /// The workload's certificate, PEM.
+    pub chain: String,
+    /// Its key, PEM.
+    pub key: String,
+    /// Who signed it, PEM.
+    pub root: String,
 }
 
 /// What a test certificate says.
-pub(crate) struct Leaf<'a> {
+pub struct Leaf<'a> {
     /// URI SANs.
-    pub(crate) uris: &'a [&'a str],
-    pub(crate) not_before: SystemTime,
-    pub(crate) not_after: SystemTime,
-    pub(crate) usages: &'a [ExtendedKeyUsagePurpose],
+    pub uris: &'a [&'a str],
+    /// Valid from here on.
+    pub not_before: SystemTime,
+    /// Valid until here.
+    pub not_after: SystemTime,
+    /// Extended key usages.
+    pub usages: &'a [ExtendedKeyUsagePurpose],
 }
 
-pub(crate) const BOTH: &[ExtendedKeyUsagePurpose] = &[
+/// For clients and servers.
+pub const BOTH: &[ExtendedKeyUsagePurpose] = &[
     ExtendedKeyUsagePurpose::ClientAuth,
     ExtendedKeyUsagePurpose::ServerAuth,
 ];
 
 impl<'a> Leaf<'a> {
     /// Valid for an hour, for clients and servers.
-    pub(crate) fn of(uris: &'a [&'a str]) -> Self {
+    pub fn of(uris: &'a [&'a str]) -> Self {
         let now = SystemTime::now();
         Self {
             uris,
@@ -52,7 +59,8 @@ impl<'a> Leaf<'a> {
 }
 
 impl TestCa {
-    pub(crate) fn root(name: &str) -> Self {
+    /// A root of this common name.
+    pub fn root(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let params = ca_params(name);
         let certificate = params.self_signed(&key).unwrap();
@@ -64,7 +72,8 @@ impl TestCa {
         }
     }
 
-    pub(crate) fn intermediate(&self, name: &str) -> Self {
+    /// An authority that this one has signed.
+    pub fn intermediate(&self, name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let params = ca_params(name);
         let certificate = params.signed_by(&key, &self.issuer).unwrap().der().clone();
@@ -78,11 +87,13 @@ impl TestCa {
         }
     }
 
-    pub(crate) fn root_certificate(&self) -> CertificateDer<'static> {
+    /// The root, which is this authority or above it.
+    pub fn root_certificate(&self) -> CertificateDer<'static> {
         self.root.clone()
     }
 
-    pub(crate) fn issue(&self, leaf: &Leaf<'_>) -> Issued {
+    /// A certificate that says what it is told, with its key.
+    pub fn issue(&self, leaf: &Leaf<'_>) -> Issued {
         let key = KeyPair::generate().unwrap();
         let certificate = leaf_params(leaf).signed_by(&key, &self.issuer).unwrap();
         let mut chain = vec![certificate.der().clone()];
@@ -95,7 +106,7 @@ impl TestCa {
     }
 
     /// A workload's certificate as files. The CA must be a root.
-    pub(crate) fn files(&self, uri: &str) -> Files {
+    pub fn files(&self, uri: &str) -> Files {
         let key = KeyPair::generate().unwrap();
         let chain = leaf_params(&Leaf::of(&[uri]))
             .signed_by(&key, &self.issuer)
@@ -109,7 +120,7 @@ impl TestCa {
     }
 
     /// A certificate for a server with a DNS name or address, and its key.
-    pub(crate) fn server(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
+    pub fn server(&self, name: &str) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -121,7 +132,7 @@ impl TestCa {
     }
 
     /// Signs a request as it is, identity and all, and returns the PEM chain with the root last.
-    pub(crate) fn sign(&self, csr: &str, life: Duration) -> Vec<String> {
+    pub fn sign(&self, csr: &str, life: Duration) -> Vec<String> {
         let mut request = CertificateSigningRequestParams::from_pem(csr).unwrap();
         let now = SystemTime::now();
         request.params.not_before = (now - Duration::from_secs(60)).into();
@@ -131,11 +142,13 @@ impl TestCa {
         vec![leaf, self.root_pem.clone()]
     }
 
-    pub(crate) fn root_pem(&self) -> &str {
+    /// The root as PEM.
+    pub fn root_pem(&self) -> &str {
         &self.root_pem
     }
 
-    pub(crate) fn workload(&self, uri: &str) -> Issued {
+    /// A certificate for a workload, valid for an hour.
+    pub fn workload(&self, uri: &str) -> Issued {
         self.issue(&Leaf::of(&[uri]))
     }
 }

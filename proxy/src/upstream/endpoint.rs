@@ -31,7 +31,7 @@ pub struct LiveEndpoint {
 }
 
 impl LiveEndpoint {
-    pub(super) fn new(config: Arc<Endpoint>, default_rtt: Duration, now: Instant) -> Self {
+    pub(crate) fn new(config: Arc<Endpoint>, default_rtt: Duration, now: Instant) -> Self {
         let counters = Arc::new(EndpointCounters::default());
         Self {
             address: config.address,

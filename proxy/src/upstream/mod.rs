@@ -20,7 +20,7 @@
 //!
 //! All but `limits` and `status` belong to one worker and are not `Send`.
 
-mod balancer;
+pub(crate) mod balancer;
 mod cluster;
 mod connect;
 mod endpoint;

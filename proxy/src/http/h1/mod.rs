@@ -19,6 +19,8 @@ mod head;
 mod incoming;
 mod informational;
 mod outgoing;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) mod pieces;
 mod refusal;
 pub mod server;
 #[cfg(test)]

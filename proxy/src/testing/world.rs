@@ -1,4 +1,4 @@
-//! What the scenarios are made of: proxies whose configuration the test holds in its own hands.
+//! Proxies in one process, whose configuration the test holds in its own hands.
 
 use crate::{
     admin::Health,
@@ -27,31 +27,46 @@ use std::{
 use tokio::task::spawn_local;
 
 /// The identity of the workload that calls.
-pub(super) const ORDER: &str = "spiffe://cluster.local/ns/demo/sa/order";
+pub const ORDER: &str = "spiffe://cluster.local/ns/demo/sa/order";
 /// The identity of the workload that is called.
-pub(super) const USER: &str = "spiffe://cluster.local/ns/demo/sa/user";
+pub const USER: &str = "spiffe://cluster.local/ns/demo/sa/user";
+
+/// Enough for a TLS handshake under valgrind, which takes more than 5 s on a busy machine.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for the side that is called, as its flag.
+const HANDSHAKE_TIMEOUT: &str = "--handshake-timeout=60s";
 
 /// A proxy with one worker, on the thread of the test.
-pub(super) struct Proxy {
+pub struct Proxy {
     /// Where it takes outbound connections.
-    pub(super) outbound: SocketAddr,
+    pub outbound: SocketAddr,
     /// Where it takes inbound connections.
-    pub(super) inbound: SocketAddr,
-    pub(super) feed: Feed,
-    pub(super) drain: Drain,
+    pub inbound: SocketAddr,
+    /// What it believes its control plane to have said.
+    pub feed: Feed,
+    /// Ends it, in order.
+    pub drain: Drain,
     registry: telemetry::Registry,
 }
 
 /// Starts a proxy for the workload of an identity.
-pub(super) fn proxy(ca: &TestCa, identity: &str, flags: &[&str]) -> Proxy {
-    let defaults = ["--namespace", "demo", "--pod", "pod-0", "--workers", "1"];
+pub fn proxy(ca: &TestCa, identity: &str, flags: &[&str]) -> Proxy {
+    let defaults = [
+        "--namespace",
+        "demo",
+        "--pod",
+        "pod-0",
+        "--workers",
+        "1",
+        HANDSHAKE_TIMEOUT,
+    ];
     let listen = [
         "--outbound-listen",
         "127.0.0.1:0",
         "--inbound-listen",
         "127.0.0.1:0",
     ];
-    let args = cli::tests::parse(&[&defaults[..], &listen, flags].concat());
+    let args = cli::parse(&[&defaults[..], &listen, flags].concat());
     let config = Config::try_from(args).unwrap();
     let inbound_address = "127.0.0.1:0".parse().unwrap();
     let listeners = Listeners {
@@ -98,13 +113,15 @@ pub(super) fn proxy(ca: &TestCa, identity: &str, flags: &[&str]) -> Proxy {
 }
 
 /// The pair of most scenarios: `order` calls, `user` is called and its application listens at `app`.
-pub(super) struct Pair {
-    pub(super) order: Proxy,
-    pub(super) user: Proxy,
+pub struct Pair {
+    /// The proxy of the workload that calls.
+    pub order: Proxy,
+    /// The proxy of the workload that is called.
+    pub user: Proxy,
 }
 
-/// `outbound` is the mode of the caller's proxy.
-pub(super) fn pair(app: SocketAddr, outbound: &str, port: InboundPort) -> Pair {
+/// Starts a pair. `outbound` is the mode of the caller's proxy, `port` every port of the workload that is called.
+pub fn pair(app: SocketAddr, outbound: &str, port: InboundPort) -> Pair {
     let ca = TestCa::root("mesh");
     let order = proxy(&ca, ORDER, &["--mode", outbound]);
     let user = proxy(
@@ -122,7 +139,7 @@ pub(super) fn pair(app: SocketAddr, outbound: &str, port: InboundPort) -> Pair {
 
 impl Proxy {
     /// Every outbound or inbound edge that carried something.
-    pub(super) fn edges(&self) -> Vec<(EdgeKey, MergedEdge)> {
+    pub fn edges(&self) -> Vec<(EdgeKey, MergedEdge)> {
         self.registry
             .edges(Instant::now())
             .into_iter()
@@ -131,18 +148,18 @@ impl Proxy {
     }
 }
 
-/// A port that takes plaintext as well, with short timeouts.
-pub(super) fn port(protocol: Protocol, mtls: MtlsMode) -> InboundPort {
+/// A port for every caller whom the mode lets in.
+pub fn port(protocol: Protocol, mtls: MtlsMode) -> InboundPort {
     InboundPort {
         protocol,
         mtls,
-        connect_timeout: Duration::from_secs(1),
+        connect_timeout: CONNECT_TIMEOUT,
         idle_timeout: Some(Duration::from_secs(300)),
     }
 }
 
 /// A destination with one endpoint, which proves the identity of `user` if it is `meshed`.
-pub(super) fn destination(
+pub fn destination(
     name: &str,
     protocol: Protocol,
     endpoints: &[SocketAddr],
@@ -158,7 +175,7 @@ pub(super) fn destination(
 }
 
 /// The same with a request timeout.
-pub(super) fn destination_with(
+pub fn destination_with(
     name: &str,
     protocol: Protocol,
     endpoints: &[SocketAddr],
@@ -170,7 +187,7 @@ pub(super) fn destination_with(
         service: "user".into(),
         namespace: "demo".into(),
         load_balancer: LoadBalancer::RoundRobin,
-        connect_timeout: Duration::from_secs(1),
+        connect_timeout: CONNECT_TIMEOUT,
         idle_timeout: Duration::from_secs(60),
         limits: Limits::default(),
         http_version: UpstreamHttp::AsDownstream,
@@ -208,7 +225,8 @@ pub(super) fn destination_with(
     }
 }
 
-pub(super) fn workload(name: &str) -> WorkloadName {
+/// What telemetry calls a workload of the scenarios.
+pub fn workload(name: &str) -> WorkloadName {
     WorkloadName {
         name: name.into(),
         namespace: "demo".into(),
@@ -216,7 +234,7 @@ pub(super) fn workload(name: &str) -> WorkloadName {
 }
 
 /// Runs a scenario with everything on this thread.
-pub(super) async fn scenario(test: impl Future<Output = ()>) {
+pub async fn scenario(test: impl Future<Output = ()>) {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let local = tokio::task::LocalSet::new();
     tokio::time::timeout(Duration::from_secs(20), local.run_until(test))
