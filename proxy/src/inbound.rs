@@ -285,8 +285,9 @@ impl Connection<'_> {
         std::future::pending().await
     }
 
-    async fn opaque(&self, stream: Stream, connected: Result<Connected, Box<Failed>>) {
+    async fn opaque(&self, mut stream: Stream, connected: Result<Connected, Box<Failed>>) {
         let known = self.known(&stream, "tcp");
+        stream.forget_peer_certificates();
         let opaque = Opaque {
             worker: self.worker,
             direction: Direction::Inbound,
@@ -297,7 +298,7 @@ impl Connection<'_> {
     }
 
     /// Serves a connection of HTTP requests.
-    async fn http(&self, stream: Stream, version: Verdict) {
+    async fn http(&self, mut stream: Stream, version: Verdict) {
         let known = self.known(&stream, "default");
         let inbound = Rc::new(Inbound {
             worker: self.worker.clone(),
@@ -309,6 +310,7 @@ impl Connection<'_> {
             application: self.application.clone(),
             idle_timeout: self.port.idle_timeout,
         });
+        stream.forget_peer_certificates();
         let shared = &self.worker.shared;
         let (limits, drain) = (&shared.config.http, &shared.drain);
         if version == Verdict::Http2 {

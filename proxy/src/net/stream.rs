@@ -160,6 +160,14 @@ impl Stream {
         self.as_tls()?.peer_certificates()
     }
 
+    /// Lets go of the certificates, once what matters of them is known: they would take up a kilobyte for as
+    /// long as the connection lasts.
+    pub fn forget_peer_certificates(&mut self) {
+        if let Transport::Tls(tls) = &mut self.transport {
+            tls.forget_peer_certificates();
+        }
+    }
+
     /// The application protocol agreed on in the TLS handshake.
     pub fn alpn(&self) -> Option<&[u8]> {
         self.as_tls()?.alpn()

@@ -143,6 +143,7 @@ impl WorkloadConnector {
             ));
         }
         stream.set_peer_identity(presented);
+        stream.forget_peer_certificates();
         Ok(stream)
     }
 }

@@ -109,7 +109,7 @@ async fn a_reset_connection_is_closed() {
 
 #[tokio::test]
 async fn tls_tells_what_was_agreed_on() {
-    let (client, server) = tls::pair().await;
+    let (mut client, server) = tls::pair().await;
     let expected = TlsInfo {
         version: "TLSv1_3",
         cipher_suite: "TLS13_AES_128_GCM_SHA256",
@@ -118,6 +118,8 @@ async fn tls_tells_what_was_agreed_on() {
     assert_eq!(client.tls_info(), Some(expected.clone()));
     assert_eq!(server.tls_info(), Some(expected));
     assert_eq!(client.peer_certificates().unwrap().len(), 1);
+    client.forget_peer_certificates();
+    assert!(client.peer_certificates().is_none());
     assert!(client.is_write_vectored());
 }
 

@@ -101,6 +101,10 @@ impl Session {
         &self.agreed
     }
 
+    pub(super) fn forget_peer_certificates(&mut self) {
+        self.agreed.peer_certificates = None;
+    }
+
     /// Takes in the first record of `bytes`, and says how long it was; `None` as long as it is not complete.
     ///
     /// After an error the peer is owed the alert of [`alert`], and nothing more may be taken in.

@@ -96,6 +96,10 @@ impl Tls {
         self.agreed().peer_certificates.as_deref()
     }
 
+    pub(in crate::net) fn forget_peer_certificates(&mut self) {
+        self.session.forget_peer_certificates();
+    }
+
     fn agreed(&self) -> &Agreed {
         self.session.agreed()
     }
