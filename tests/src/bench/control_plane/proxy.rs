@@ -434,7 +434,9 @@ mod tests {
         proxy.disconnected();
         let held = std::iter::from_fn(|| proxy.next_request())
             .map(|request| DeltaDiscoveryRequest::decode(request.as_slice()).unwrap())
-            .find_map(|request| request.initial_resource_versions.get(&name).cloned());
+            // Routes and clusters have the same names.
+            .find(|request| request.type_url == ResourceType::Endpoints.url())
+            .and_then(|request| request.initial_resource_versions.get(&name).cloned());
         assert_eq!(held.as_deref(), Some("b"));
     }
 
