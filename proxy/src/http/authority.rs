@@ -1,5 +1,6 @@
 //! The destination that a request names, in the words of the control plane.
 
+use crate::snapshot::route::without_port;
 use std::net::{IpAddr, SocketAddr};
 use weft_xds_proto::names;
 
@@ -32,7 +33,7 @@ pub fn destination(authority: &str, scheme: Option<&str>, namespace: &str) -> Op
 }
 
 fn split(authority: &str) -> Option<(&str, Option<u16>)> {
-    let host = super::route::without_port(authority);
+    let host = without_port(authority);
     match authority[host.len()..].strip_prefix(':') {
         None => Some((host, None)),
         Some("") => Some((host, None)),

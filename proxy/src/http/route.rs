@@ -2,7 +2,7 @@
 
 use crate::snapshot::{
     Route, RouteTable,
-    route::{Domain, PathMatch, VirtualHost},
+    route::{PathMatch, without_port},
 };
 use std::sync::Arc;
 
@@ -10,47 +10,13 @@ use std::sync::Arc;
 ///
 /// `host` is the authority in lower case, with or without a port, which plays no part: the connection's
 /// destination has decided the port already (`RouteConfiguration.ignore_port_in_host_matching`).
-/// `path` is normalised and has no query.
+/// `path` is normalised and has no query. Only the best virtual host is searched for a route.
 pub fn select<'t>(table: &'t RouteTable, host: &str, path: &str) -> Option<&'t Arc<Route>> {
-    virtual_host(table, without_port(host))?
+    table
+        .virtual_host(without_port(host))?
         .routes
         .iter()
         .find(|route| matches(&route.path, path))
-}
-
-/// `VirtualHost.domains`: exact before suffix before prefix before any, the longest of a kind first. Only
-/// the best virtual host is searched for a route.
-fn virtual_host<'t>(table: &'t RouteTable, host: &str) -> Option<&'t VirtualHost> {
-    let candidates = table
-        .virtual_hosts
-        .iter()
-        .flat_map(|vhost| vhost.domains.iter().map(move |domain| (domain, vhost)));
-    let mut best: Option<((u8, usize), &VirtualHost)> = None;
-    for (domain, vhost) in candidates {
-        let Some(rank) = rank(domain, host) else {
-            continue;
-        };
-        if best.is_none_or(|(so_far, _)| rank > so_far) {
-            best = Some((rank, vhost));
-        }
-    }
-    best.map(|(_, vhost)| vhost)
-}
-
-/// How well a domain fits a host: its kind, then its length.
-fn rank(domain: &Domain, host: &str) -> Option<(u8, usize)> {
-    match domain {
-        Domain::Exact(exact) => (without_port(exact) == host).then_some((3, 0)),
-        // A star stands for at least one character.
-        Domain::Suffix(suffix) => {
-            let suffix = without_port(suffix);
-            (host.len() > suffix.len() && host.ends_with(suffix)).then_some((2, suffix.len()))
-        }
-        Domain::Prefix(prefix) => {
-            (host.len() > prefix.len() && host.starts_with(&**prefix)).then_some((1, prefix.len()))
-        }
-        Domain::Any => Some((0, 0)),
-    }
 }
 
 fn matches(pattern: &PathMatch, path: &str) -> bool {
@@ -63,24 +29,14 @@ fn matches(pattern: &PathMatch, path: &str) -> bool {
     }
 }
 
-/// The host of an authority: `user.demo:80` and `[fd00::1]:80` without their port.
-pub fn without_port(authority: &str) -> &str {
-    match authority.rsplit_once(':') {
-        // Without brackets, more than one colon is an IPv6 address and no port.
-        Some((host, port))
-            if port.bytes().all(|c| c.is_ascii_digit())
-                && (host.ends_with(']') || !host.contains(':')) =>
-        {
-            host
-        }
-        _ => authority,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::{Cluster, Limits, LoadBalancer, cluster::UpstreamHttp};
+    use crate::snapshot::{
+        Cluster, Limits, LoadBalancer,
+        cluster::UpstreamHttp,
+        route::{Domain, VirtualHost},
+    };
     use std::time::Duration;
 
     fn route(name: &str, path: PathMatch) -> Arc<Route> {
@@ -104,16 +60,11 @@ mod tests {
     }
 
     fn table(hosts: &[(&[Domain], &str)]) -> RouteTable {
-        RouteTable {
-            name: "table".into(),
-            virtual_hosts: hosts
-                .iter()
-                .map(|(domains, name)| VirtualHost {
-                    domains: domains.to_vec(),
-                    routes: vec![route(name, PathMatch::Prefix("/".into()))],
-                })
-                .collect(),
-        }
+        let hosts = hosts.iter().map(|(domains, name)| VirtualHost {
+            domains: domains.to_vec(),
+            routes: vec![route(name, PathMatch::Prefix("/".into()))],
+        });
+        RouteTable::new("table".into(), hosts.collect())
     }
 
     fn selected<'t>(table: &'t RouteTable, host: &str, path: &str) -> Option<&'t str> {
@@ -150,6 +101,13 @@ mod tests {
     }
 
     #[test]
+    fn of_two_hosts_with_one_domain_the_first_counts() {
+        let exact = |authority: &str| [Domain::Exact(authority.into())];
+        let table = table(&[(&exact("user:80"), "first"), (&exact("user:81"), "second")]);
+        assert_eq!(selected(&table, "user:81", "/"), Some("first"));
+    }
+
+    #[test]
     fn a_host_that_no_domain_names_has_no_route() {
         let table = table(&[(&[Domain::Exact("user".into())], "user")]);
         assert_eq!(selected(&table, "order", "/"), None);
@@ -157,18 +115,16 @@ mod tests {
 
     #[test]
     fn the_first_route_whose_path_matches_wins() {
-        let table = RouteTable {
-            name: "table".into(),
-            virtual_hosts: vec![VirtualHost {
-                domains: vec![Domain::Any],
-                routes: vec![
-                    route("exact", PathMatch::Exact("/a".into())),
-                    route("segment", PathMatch::SegmentPrefix("/a".into())),
-                    route("slash", PathMatch::SegmentPrefix("/b/".into())),
-                    route("prefix", PathMatch::Prefix("/ab".into())),
-                ],
-            }],
+        let host = VirtualHost {
+            domains: vec![Domain::Any],
+            routes: vec![
+                route("exact", PathMatch::Exact("/a".into())),
+                route("segment", PathMatch::SegmentPrefix("/a".into())),
+                route("slash", PathMatch::SegmentPrefix("/b/".into())),
+                route("prefix", PathMatch::Prefix("/ab".into())),
+            ],
         };
+        let table = RouteTable::new("table".into(), vec![host]);
         for (path, name) in [
             ("/a", Some("exact")),
             ("/a/", Some("segment")),

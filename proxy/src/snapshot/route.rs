@@ -1,7 +1,7 @@
 //! Routes: which cluster serves a request, and within which time.
 
 use super::Cluster;
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc, time::Duration};
 
 /// The routes of a destination (`envoy.config.route.v3.RouteConfiguration`), most specific first as the
 /// control plane ordered them: the first match wins.
@@ -11,6 +11,10 @@ pub struct RouteTable {
     pub name: Arc<str>,
     /// By host.
     pub virtual_hosts: Vec<VirtualHost>,
+    /// Where in them an exact host stands, without its port.
+    exact: HashMap<Box<str>, usize>,
+    /// Where the other domains stand, the most specific first.
+    patterns: Vec<(Domain, usize)>,
 }
 
 /// The routes of some hosts.
@@ -60,4 +64,79 @@ pub enum PathMatch {
     Prefix(Box<str>),
     /// A prefix of whole segments (`path_separated_prefix`).
     SegmentPrefix(Box<str>),
+}
+
+impl RouteTable {
+    /// A table of these hosts. Of two that have the same domain, the first counts.
+    pub fn new(name: Arc<str>, virtual_hosts: Vec<VirtualHost>) -> Self {
+        let mut exact = HashMap::new();
+        let mut patterns = Vec::new();
+        for (position, virtual_host) in virtual_hosts.iter().enumerate() {
+            for domain in &virtual_host.domains {
+                match domain {
+                    Domain::Exact(host) => {
+                        exact.entry(without_port(host).into()).or_insert(position);
+                    }
+                    pattern => patterns.push((pattern.clone(), position)),
+                }
+            }
+        }
+        patterns.sort_by_key(|(domain, _)| Reverse(domain.precedence()));
+        Self {
+            name,
+            virtual_hosts,
+            exact,
+            patterns,
+        }
+    }
+
+    /// The virtual host of a host without port, in lower case: exact before suffix before prefix before any, the
+    /// longest of a kind first (`VirtualHost.domains`).
+    pub fn virtual_host(&self, host: &str) -> Option<&VirtualHost> {
+        let position = self.exact.get(host).or_else(|| {
+            let mut patterns = self.patterns.iter();
+            let found = patterns.find(|(domain, _)| domain.matches(host));
+            found.map(|(_, position)| position)
+        });
+        position.map(|position| &self.virtual_hosts[*position])
+    }
+}
+
+impl Domain {
+    /// Its kind, then its length: the higher goes first.
+    fn precedence(&self) -> (u8, usize) {
+        match self {
+            Self::Exact(host) => (3, host.len()),
+            Self::Suffix(suffix) => (2, without_port(suffix).len()),
+            Self::Prefix(prefix) => (1, prefix.len()),
+            Self::Any => (0, 0),
+        }
+    }
+
+    fn matches(&self, host: &str) -> bool {
+        // A star stands for at least one character.
+        match self {
+            Self::Exact(exact) => without_port(exact) == host,
+            Self::Suffix(suffix) => {
+                let suffix = without_port(suffix);
+                host.len() > suffix.len() && host.ends_with(suffix)
+            }
+            Self::Prefix(prefix) => host.len() > prefix.len() && host.starts_with(&**prefix),
+            Self::Any => true,
+        }
+    }
+}
+
+/// The host of an authority: `user.demo:80` and `[fd00::1]:80` without their port.
+pub fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        // Without brackets, more than one colon is an IPv6 address and no port.
+        Some((host, port))
+            if port.bytes().all(|c| c.is_ascii_digit())
+                && (host.ends_with(']') || !host.contains(':')) =>
+        {
+            host
+        }
+        _ => authority,
+    }
 }

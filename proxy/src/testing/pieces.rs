@@ -245,10 +245,7 @@ fn table(hosts: usize) -> RouteTable {
         ],
         routes: routes.clone(),
     });
-    RouteTable {
-        name: "user.demo:80".into(),
-        virtual_hosts: named.chain([any.clone()]).collect(),
-    }
+    RouteTable::new("user.demo:80".into(), named.chain([any.clone()]).collect())
 }
 
 /// Picks among so many endpoints that were never used.

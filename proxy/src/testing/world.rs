@@ -204,19 +204,17 @@ pub fn destination_with(
             })
             .collect(),
     });
-    let routes = Arc::new(RouteTable {
-        name: name.into(),
-        virtual_hosts: vec![VirtualHost {
-            domains: vec![Domain::Any],
-            routes: vec![Arc::new(Route {
-                name: "default".into(),
-                path: PathMatch::Prefix("/".into()),
-                cluster: cluster.clone(),
-                timeout,
-                idle_timeout: Some(Duration::from_secs(300)),
-            })],
-        }],
-    });
+    let any = VirtualHost {
+        domains: vec![Domain::Any],
+        routes: vec![Arc::new(Route {
+            name: "default".into(),
+            path: PathMatch::Prefix("/".into()),
+            cluster: cluster.clone(),
+            timeout,
+            idle_timeout: Some(Duration::from_secs(300)),
+        })],
+    };
+    let routes = Arc::new(RouteTable::new(name.into(), vec![any]));
     Destination {
         name: name.into(),
         protocol,

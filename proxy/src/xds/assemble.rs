@@ -265,10 +265,7 @@ impl Assembler {
             }
             virtual_hosts.push(table);
         }
-        let table = RouteTable {
-            name: routes.name.clone(),
-            virtual_hosts,
-        };
+        let table = RouteTable::new(routes.name.clone(), virtual_hosts);
         Ok(match before {
             Some(same) if **same == table => same.clone(),
             _ => Arc::new(table),

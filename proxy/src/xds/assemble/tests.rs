@@ -149,9 +149,9 @@ fn http_over(name: &str, table: &str, cluster: Arc<Cluster>) -> Destination {
     Destination {
         name: name.into(),
         protocol: Protocol::Http,
-        routes: Some(Arc::new(RouteTable {
-            name: table.into(),
-            virtual_hosts: vec![VirtualHost {
+        routes: Some(Arc::new(RouteTable::new(
+            table.into(),
+            vec![VirtualHost {
                 domains: vec![Domain::Any],
                 routes: vec![Arc::new(Route {
                     name: "default".into(),
@@ -161,7 +161,7 @@ fn http_over(name: &str, table: &str, cluster: Arc<Cluster>) -> Destination {
                     idle_timeout: Some(Duration::from_secs(300)),
                 })],
             }],
-        })),
+        ))),
         tcp: None,
     }
 }
@@ -256,10 +256,7 @@ fn routes_and_clusters_that_do_not_exist_count_as_empty() {
         .clusters
         .insert("redis".into(), slot(Value::Absent));
     let mut without_routes = http("user", cluster("user", &[]));
-    without_routes.routes = Some(Arc::new(RouteTable {
-        name: "user".into(),
-        virtual_hosts: Vec::new(),
-    }));
+    without_routes.routes = Some(Arc::new(RouteTable::new("user".into(), Vec::new())));
     assert_eq!(
         world.assemble(),
         [
