@@ -143,13 +143,8 @@ impl Resources {
         caught_up.expect("the sender lives in self");
     }
 
-    /// Renders again what a change may affect, and wakes those who follow what differs.
-    pub fn update(&self, published: &Published) {
-        self.take_in(published);
-        while self.work_off(BATCH) {}
-    }
-
-    /// Does what a change asks for, but for the backlog that it leaves.
+    /// Renders again what a change may affect, and wakes those who follow what differs. Leaves a change of
+    /// everything to [`work_off`](Self::work_off).
     fn take_in(&self, published: &Published) {
         let Published {
             old, new, change, ..

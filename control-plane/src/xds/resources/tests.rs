@@ -80,7 +80,8 @@ impl Bench {
     fn apply(&mut self, updates: Vec<Update>) {
         self.store.apply(updates, Instant::now());
         if let Some(published) = self.changes.take() {
-            self.resources.update(&published);
+            self.resources.take_in(&published);
+            while self.resources.work_off(BATCH) {}
         }
     }
 
