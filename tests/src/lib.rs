@@ -5,6 +5,7 @@
 //! A scenario whose component is missing is shown as ignored with the reason; `WEFT_TEST_REQUIRE=all` makes that a
 //! failure.
 
+pub mod any_server;
 pub mod apps;
 pub mod bench;
 pub mod binaries;
@@ -15,6 +16,7 @@ pub mod mesh;
 pub mod need;
 pub mod peers;
 pub mod suite;
+pub mod token;
 pub mod wait;
 
 pub use mesh::{Mesh, Workload};

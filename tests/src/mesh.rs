@@ -3,6 +3,7 @@
 use crate::{
     binaries,
     manifest::{self, Service},
+    token,
     wait::{self, until},
 };
 use anyhow::{Context, ensure};
@@ -12,7 +13,6 @@ use std::{
     net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::Command as HostCommand,
     sync::atomic::{AtomicU8, Ordering},
     time::Duration,
 };
@@ -182,19 +182,9 @@ impl Mesh {
 
     /// A token by which a sidecar proves which pod it is of.
     pub fn join_token(&self, name: &str) -> anyhow::Result<String> {
-        let output = HostCommand::new(binaries::path("weft-control-plane")?)
-            .arg("token")
-            .arg("--ca-dir")
-            .arg(self.directory.path().join("ca"))
-            .args(["--namespace", NAMESPACE, "--service-account", name])
-            .args(["--pod", name])
-            .output()?;
-        ensure!(
-            output.status.success(),
-            "no join token: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+        let program = binaries::path("weft-control-plane")?;
+        let ca = self.directory.path().join("ca");
+        token::join(&program, &ca, NAMESPACE, name, name)
     }
 
     /// Starts a workload: its pod, the object that describes it, interception and a ready sidecar.

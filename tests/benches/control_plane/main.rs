@@ -216,7 +216,7 @@ impl Bench {
         ];
         report.latency(PHASE, names, others);
         let lost = (shared.unfinished + others.unfinished) as f64;
-        report.bar(PHASE, "changes not acknowledged by all", lost, "", 0.0);
+        report.none(PHASE, "changes not acknowledged by all", lost);
         anyhow::ensure!(settled || lost > 0.0, "the ledger contradicts itself");
         report.row(PHASE, "pushes due", owed as f64 / seconds, "/s");
         report.row(
@@ -228,13 +228,7 @@ impl Bench {
         let per_push = received.bytes as f64 / received.resources.max(1) as f64;
         report.row(PHASE, "bytes to a subscriber", per_push, "B");
         let astray = received.astray as f64;
-        report.bar(
-            PHASE,
-            "resources to others than subscribers",
-            astray,
-            "",
-            0.0,
-        );
+        report.none(PHASE, "resources to others than subscribers", astray);
         let percent = |cpu: Duration| 100.0 * cpu.as_secs_f64() / seconds;
         report.row(
             PHASE,
@@ -335,13 +329,8 @@ spec:
         let received = self.fleet.received();
         self.report
             .row(PHASE, "bytes sent again", received.bytes as f64, "B");
-        self.report.bar(
-            PHASE,
-            "resources held already",
-            received.astray as f64,
-            "",
-            0.0,
-        );
+        self.report
+            .none(PHASE, "resources held already", received.astray as f64);
         Ok(())
     }
 
@@ -349,19 +338,13 @@ spec:
         self.report.time(phase, "settled after", since.elapsed());
         let late = self.fleet.ledger(|ledger| ledger.latency(|_, _| true));
         let timed_out = if settled { 0.0 } else { late.unfinished as f64 };
-        self.report
-            .bar(phase, "changes that timed out", timed_out, "", 0.0);
+        self.report.none(phase, "changes that timed out", timed_out);
         self.count_failures(phase);
         let received = self.fleet.received();
         self.report
             .row(phase, "bytes sent", received.bytes as f64, "B");
-        self.report.bar(
-            phase,
-            "resources held already",
-            received.astray as f64,
-            "",
-            0.0,
-        );
+        self.report
+            .none(phase, "resources held already", received.astray as f64);
     }
 
     fn memory(&mut self, phase: &'static str, empty: u64, proxies: u32) -> anyhow::Result<()> {
@@ -376,7 +359,7 @@ spec:
     fn count_failures(&mut self, phase: &'static str) {
         let (failures, first) = self.fleet.failures();
         self.report
-            .bar(phase, "streams that failed", failures as f64, "", 0.0);
+            .none(phase, "streams that failed", failures as f64);
         if let Some(first) = first {
             note(&format!("the first failure: {first}"));
         }

@@ -53,6 +53,11 @@ impl Report {
         self.rows.last_mut().expect("just pushed").at_most = Some(at_most);
     }
 
+    /// Notes a count of what must not happen.
+    pub(crate) fn none(&mut self, phase: &'static str, what: &'static str, count: f64) {
+        self.bar(phase, what, count, "", 0.0);
+    }
+
     /// Notes a duration in milliseconds.
     pub(crate) fn time(&mut self, phase: &'static str, what: &'static str, took: Duration) {
         self.row(phase, what, took.as_secs_f64() * 1000.0, "ms");

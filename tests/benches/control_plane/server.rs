@@ -15,7 +15,7 @@ use weft_tests::{
         control_plane::world::{self, Change, World},
         cpu::CpuTime,
     },
-    memory,
+    memory, token,
     wait::{self, until},
 };
 
@@ -106,20 +106,8 @@ impl Server {
     /// A token by which a simulated proxy proves which pod it is of.
     pub(crate) fn join_token(&self, proxy: u32) -> anyhow::Result<String> {
         let (namespace, service_account, pod) = world::proxy_pod(proxy);
-        let output = Command::new(&self.binary)
-            .arg("token")
-            .arg("--ca-dir")
-            .arg(self.directory.join("ca"))
-            .args(["--namespace", &namespace])
-            .args(["--service-account", &service_account])
-            .args(["--pod", &pod])
-            .output()?;
-        ensure!(
-            output.status.success(),
-            "no join token: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+        let ca = self.directory.join("ca");
+        token::join(&self.binary, &ca, &namespace, &service_account, &pod)
     }
 
     /// What it has used and uses.

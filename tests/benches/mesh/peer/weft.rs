@@ -7,7 +7,7 @@ use crate::{
     ground::{self, Ground, Loopback},
     programs::{Program, Programs},
 };
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -15,7 +15,10 @@ use std::{
     path::{Path, PathBuf},
 };
 use weft_cli::sandbox::{Child, Command};
-use weft_tests::mesh::{NAMESPACE, TRUST_DOMAIN};
+use weft_tests::{
+    mesh::{NAMESPACE, TRUST_DOMAIN},
+    token,
+};
 use weft_xds_proto::names;
 
 /// The pods, each named like its service account.
@@ -63,7 +66,10 @@ impl ControlPlane {
             ground::answers(monitoring, "/readyz")
         })?;
         for pod in [CLIENT, SERVER] {
-            fs::write(tokens.join(pod), token(program, &ca, pod)?)?;
+            fs::write(
+                tokens.join(pod),
+                token::join(program, &ca, NAMESPACE, pod, pod)?,
+            )?;
         }
         let caller = Leaf::signed_by(
             CLIENT,
@@ -193,18 +199,4 @@ fn service_objects(service: Service, number: u8, loopback: Loopback) -> [Value; 
             "endpoints": [endpoint_object],
         }),
     ]
-}
-
-/// A token by which a sidecar proves which pod it is of.
-fn token(program: &Path, ca: &Path, pod: &str) -> anyhow::Result<String> {
-    let output = std::process::Command::new(program)
-        .arg("token")
-        .arg(format!("--ca-dir={}", ca.display()))
-        .arg(format!("--namespace={NAMESPACE}"))
-        .arg(format!("--service-account={pod}"))
-        .arg(format!("--pod={pod}"))
-        .output()?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "no join token for {pod}: {error}");
-    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
