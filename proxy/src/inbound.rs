@@ -23,10 +23,7 @@ use crate::{
     },
     opaque::Opaque,
     outbound::switch,
-    snapshot::{
-        Cluster, Endpoint, InboundPort, Limits, LoadBalancer, MtlsMode, Protocol, WorkloadName,
-        cluster::UpstreamHttp,
-    },
+    snapshot::{Cluster, Endpoint, InboundPort, MtlsMode, Protocol, WorkloadName},
     telemetry::{Direction, EdgeKey, Verdict as Counted},
     tls::{Alpn, peer_identity},
     upstream::{Connected, Failed, Sent},
@@ -477,14 +474,9 @@ impl Applications {
 
 fn application(address: SocketAddr, port: &InboundPort, workload: &WorkloadName) -> Cluster {
     Cluster {
-        name: format!("inbound|{address}").into(),
-        service: "unknown".into(),
         namespace: workload.namespace.clone(),
-        load_balancer: LoadBalancer::RoundRobin,
         connect_timeout: port.connect_timeout,
         idle_timeout: APPLICATION_IDLE_TIMEOUT,
-        limits: Limits::default(),
-        http_version: UpstreamHttp::AsDownstream,
         endpoints: Arc::new([Arc::new(Endpoint {
             address,
             // Inside of the pod: nobody else is on this connection.
@@ -493,5 +485,6 @@ fn application(address: SocketAddr, port: &InboundPort, workload: &WorkloadName)
             weight: NonZeroU32::MIN,
             zone: "".into(),
         })]),
+        ..Cluster::new(format!("inbound|{address}").into())
     }
 }

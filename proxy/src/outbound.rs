@@ -24,7 +24,7 @@ use crate::{
     opaque::{Opaque, Upstream},
     snapshot::{Destination, DestinationHandle, Protocol, Route},
     telemetry::{Direction, Verdict as Counted},
-    upstream::{Connected, Failed, Sent},
+    upstream::{Call, Connected, Failed, Sent},
     worker::Worker,
     xds::Resolution,
 };
@@ -352,7 +352,9 @@ impl Outbound {
         exchange.watch_request(request, timeout);
 
         let cluster = self.worker.upstreams.cluster(&route.cluster);
-        let sent = exchange.within(pin!(cluster.send(version, request))).await;
+        let sent = exchange
+            .within(pin!(cluster.call(version, request, Call::default())))
+            .await;
         let mut sent = match sent {
             Ok(Ok(sent)) => sent,
             Ok(Err(failed)) => {

@@ -33,27 +33,15 @@ fn matches(pattern: &PathMatch, path: &str) -> bool {
 mod tests {
     use super::*;
     use crate::snapshot::{
-        Cluster, Limits, LoadBalancer,
-        cluster::UpstreamHttp,
+        Cluster,
         route::{Domain, VirtualHost},
     };
-    use std::time::Duration;
 
     fn route(name: &str, path: PathMatch) -> Arc<Route> {
         Arc::new(Route {
             name: name.into(),
             path,
-            cluster: Arc::new(Cluster {
-                name: name.into(),
-                service: name.into(),
-                namespace: "demo".into(),
-                load_balancer: LoadBalancer::RoundRobin,
-                connect_timeout: Duration::from_secs(5),
-                idle_timeout: Duration::from_secs(60),
-                limits: Limits::default(),
-                http_version: UpstreamHttp::AsDownstream,
-                endpoints: Arc::new([]),
-            }),
+            cluster: Arc::new(Cluster::new(name.into())),
             timeout: None,
             idle_timeout: None,
         })

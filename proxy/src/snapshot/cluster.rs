@@ -1,6 +1,6 @@
 //! Clusters: the endpoints of one destination, and how to choose among and talk to them.
 
-use super::WorkloadName;
+use super::{Breaker, Share, WorkloadName, retry::RetryBudget};
 use std::{net::SocketAddr, num::NonZeroU32, sync::Arc, time::Duration};
 use weft_xds_proto::spiffe::SpiffeId;
 
@@ -19,12 +19,50 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// Idle upstream connections are closed after this (`HttpProtocolOptions.idle_timeout`). Default 60 s.
     pub idle_timeout: Duration,
+    /// A connection that has carried so many requests is closed (`max_requests_per_connection`). Absent: none is.
+    pub max_requests_per_connection: Option<NonZeroU32>,
+    /// `UpstreamConnectionOptions.tcp_keepalive`. Absent: the kernel sends no probes.
+    pub tcp_keepalive: Option<TcpKeepalive>,
     /// What may be in use at once.
     pub limits: Limits,
+    /// When endpoints are given a rest. Absent: never.
+    pub breaker: Option<Arc<Breaker>>,
+    /// How many retries there may be.
+    pub retry_budget: RetryBudget,
+    /// How an endpoint that is new comes to its full share (`SlowStartConfig`). Absent: at once.
+    pub slow_start: Option<SlowStart>,
+    /// Whether endpoints of the proxy's own zone are preferred. Default [`Zone::Off`].
+    pub zone: Zone,
+    /// With a smaller share of endpoints admitted, breakers are ignored (`healthy_panic_threshold`). Default 50 %.
+    pub panic_threshold: Share,
     /// The HTTP version towards endpoints, when the cluster insists (`HttpProtocolOptions.explicit_http_config`).
     pub http_version: UpstreamHttp,
     /// The endpoints that may take traffic, in no particular order.
     pub endpoints: Arc<[Arc<Endpoint>]>,
+}
+
+impl Cluster {
+    /// A cluster without endpoints that has the default of every setting.
+    pub fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            service: "unknown".into(),
+            namespace: "unknown".into(),
+            load_balancer: LoadBalancer::RoundRobin,
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(60),
+            max_requests_per_connection: None,
+            tcp_keepalive: None,
+            limits: Limits::default(),
+            breaker: None,
+            retry_budget: RetryBudget::default(),
+            slow_start: None,
+            zone: Zone::Off,
+            panic_threshold: Share::percent(50),
+            http_version: UpstreamHttp::AsDownstream,
+            endpoints: Arc::default(),
+        }
+    }
 }
 
 /// The HTTP version spoken to endpoints.
@@ -53,6 +91,41 @@ pub enum LoadBalancer {
         /// The latency assumed of an endpoint never used. Default 30 ms.
         default_rtt: Duration,
     },
+}
+
+/// How an endpoint that is new comes to its full share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SlowStart {
+    /// How long that takes (`slow_start_window`).
+    pub window: Duration,
+    /// The exponent of the growth; 1 is linear (`aggression`). Default 1.
+    pub aggression: f64,
+    /// What it begins with (`min_weight_percent`). Default 10 %.
+    pub minimum: Share,
+}
+
+/// Whether endpoints of the proxy's own zone are preferred.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Zone {
+    /// Zones play no part.
+    #[default]
+    Off,
+    /// Own zone first; others take what it lacks, in proportion: with half of its fair share of endpoints admitted, the
+    /// zone keeps half.
+    Prefer,
+    /// Own zone only, unless it has no endpoint at all.
+    Strict,
+}
+
+/// Probes on a silent connection (`envoy.config.core.v3.TcpKeepalive`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TcpKeepalive {
+    /// Silence before the first probe. Default 60 s.
+    pub time: Duration,
+    /// Between probes. Default 10 s.
+    pub interval: Duration,
+    /// Unanswered probes that end the connection. Default 3.
+    pub probes: NonZeroU32,
 }
 
 /// Limits of a cluster over all workers of the proxy (`CircuitBreakers.thresholds`). What passes a limit

@@ -4,15 +4,21 @@
 //! balancer state, limits in use and metrics live in `upstream` and `telemetry`, keyed by name, and
 //! outlive a push.
 
+pub mod breaker;
 pub mod cluster;
 pub mod destination;
 pub mod inbound;
+pub mod retry;
 pub mod route;
+pub mod share;
 
+pub use breaker::Breaker;
 pub use cluster::{Cluster, Endpoint, Limits, LoadBalancer};
 pub use destination::{Destination, DestinationHandle, Protocol};
 pub use inbound::{Inbound, InboundPort, MtlsMode};
+pub use retry::Retry;
 pub use route::{Route, RouteTable};
+pub use share::Share;
 
 use std::sync::Arc;
 

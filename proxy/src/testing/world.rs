@@ -7,9 +7,8 @@ use crate::{
     drain::Drain,
     net::listen,
     snapshot::{
-        Cluster, Destination, Endpoint, Inbound, InboundPort, Limits, LoadBalancer, MtlsMode,
-        Protocol, Route, RouteTable, WorkloadName,
-        cluster::UpstreamHttp,
+        Cluster, Destination, Endpoint, Inbound, InboundPort, MtlsMode, Protocol, Route,
+        RouteTable, WorkloadName,
         route::{Domain, PathMatch, VirtualHost},
     },
     telemetry::{self, AccessLog, EdgeKey, Mode as AccessLogMode, edge::MergedEdge},
@@ -183,14 +182,9 @@ pub fn destination_with(
     timeout: Option<Duration>,
 ) -> Destination {
     let cluster = Arc::new(Cluster {
-        name: name.into(),
         service: "user".into(),
         namespace: "demo".into(),
-        load_balancer: LoadBalancer::RoundRobin,
         connect_timeout: CONNECT_TIMEOUT,
-        idle_timeout: Duration::from_secs(60),
-        limits: Limits::default(),
-        http_version: UpstreamHttp::AsDownstream,
         endpoints: endpoints
             .iter()
             .map(|&address| {
@@ -203,6 +197,7 @@ pub fn destination_with(
                 })
             })
             .collect(),
+        ..Cluster::new(name.into())
     });
     let any = VirtualHost {
         domains: vec![Domain::Any],

@@ -7,6 +7,7 @@
 //!
 //! - [`registry`]: the clusters of a worker; drops those that nobody uses.
 //! - [`cluster`]: one cluster: its configuration in force, its endpoints.
+//! - [`call`]: a request with the retries that its route allows.
 //! - [`send`]: the way of a request, or of an opaque connection, to an endpoint and back.
 //! - [`queue`]: requests that wait because the cluster may have no more connections.
 //! - [`balancer`]: which endpoint. Pure.
@@ -21,6 +22,7 @@
 //! All but `limits` and `status` belong to one worker and are not `Send`.
 
 pub(crate) mod balancer;
+mod call;
 mod cluster;
 mod connect;
 mod endpoint;
@@ -34,6 +36,7 @@ mod request;
 mod send;
 mod status;
 
+pub use call::Call;
 pub use cluster::LiveCluster;
 pub use connect::{ConnectError, Connector, WorkloadConnector};
 pub use endpoint::LiveEndpoint;

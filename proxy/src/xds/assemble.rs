@@ -18,8 +18,7 @@ use super::{
     held::{Held, Slot, Value},
 };
 use crate::snapshot::{
-    Cluster, Destination, Endpoint, Inbound, Limits, LoadBalancer, Route, RouteTable,
-    cluster::UpstreamHttp, route::VirtualHost,
+    Cluster, Destination, Endpoint, Inbound, Route, RouteTable, route::VirtualHost,
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -295,7 +294,8 @@ impl Assembler {
         for (name, slot) in &held.clusters {
             let cluster = match &slot.value {
                 Value::Awaited => continue,
-                Value::Absent => empty_cluster(name),
+                // Something refers to it and it does not exist: it has nobody to send to.
+                Value::Absent => Cluster::new(name.clone()),
                 Value::Held(config) => match endpoints(config, held) {
                     Some(endpoints) => with_endpoints(config, endpoints),
                     None => continue,
@@ -386,29 +386,7 @@ fn endpoints(config: &ClusterConfig, held: &Held) -> Option<Arc<[Arc<Endpoint>]>
 
 fn with_endpoints(config: &ClusterConfig, endpoints: Arc<[Arc<Endpoint>]>) -> Cluster {
     Cluster {
-        name: config.name.clone(),
-        service: config.service.clone(),
-        namespace: config.namespace.clone(),
-        load_balancer: config.load_balancer.clone(),
-        connect_timeout: config.connect_timeout,
-        idle_timeout: config.idle_timeout,
-        limits: config.limits,
-        http_version: config.http_version,
         endpoints,
-    }
-}
-
-/// A cluster that something refers to and that does not exist: it has nobody to send to.
-fn empty_cluster(name: &Arc<str>) -> Cluster {
-    Cluster {
-        name: name.clone(),
-        service: "unknown".into(),
-        namespace: "unknown".into(),
-        load_balancer: LoadBalancer::RoundRobin,
-        connect_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(60),
-        limits: Limits::default(),
-        http_version: UpstreamHttp::AsDownstream,
-        endpoints: Arc::default(),
+        ..config.settings.clone()
     }
 }

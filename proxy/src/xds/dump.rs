@@ -161,24 +161,25 @@ fn path(path: &PathMatch) -> Value {
 }
 
 fn cluster(cluster: &Arc<ClusterConfig>) -> Value {
+    let settings = &cluster.settings;
     json!({
-        "service": cluster.service.as_ref(),
-        "namespace": cluster.namespace.as_ref(),
-        "load_balancer": match cluster.load_balancer {
+        "service": settings.service.as_ref(),
+        "namespace": settings.namespace.as_ref(),
+        "load_balancer": match settings.load_balancer {
             LoadBalancer::RoundRobin => json!("RoundRobin"),
             LoadBalancer::LeastRequest => json!("LeastRequest"),
             LoadBalancer::PeakEwma { decay, default_rtt } => json!({
                 "PeakEwma": { "decay": seconds(decay), "default_rtt": seconds(default_rtt) },
             }),
         },
-        "connect_timeout": seconds(cluster.connect_timeout),
-        "idle_timeout": seconds(cluster.idle_timeout),
+        "connect_timeout": seconds(settings.connect_timeout),
+        "idle_timeout": seconds(settings.idle_timeout),
         "limits": {
-            "connections": cluster.limits.connections,
-            "pending": cluster.limits.pending,
-            "requests": cluster.limits.requests,
+            "connections": settings.limits.connections,
+            "pending": settings.limits.pending,
+            "requests": settings.limits.requests,
         },
-        "http_version": format!("{:?}", cluster.http_version),
+        "http_version": format!("{:?}", settings.http_version),
         "endpoints": match &cluster.endpoints {
             EndpointSource::Named(name) => json!(name.as_ref()),
             EndpointSource::Inline(inline) => endpoints(inline),

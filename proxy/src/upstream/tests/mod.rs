@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     error::RequestError,
     http::{body::Body, limits::HttpLimits},
-    snapshot::{Cluster, Endpoint, Limits, LoadBalancer, WorkloadName, cluster::UpstreamHttp},
+    snapshot::{Cluster, Endpoint, Limits, WorkloadName, cluster::UpstreamHttp},
     tls::Identity,
 };
 use http::{Method, Request, Version};
@@ -58,15 +58,8 @@ fn sharing(
 /// A cluster of plaintext endpoints.
 fn cluster(addresses: &[SocketAddr]) -> Cluster {
     Cluster {
-        name: NAME.into(),
-        service: "user".into(),
-        namespace: "demo".into(),
-        load_balancer: LoadBalancer::RoundRobin,
-        connect_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(60),
-        limits: Limits::default(),
-        http_version: UpstreamHttp::AsDownstream,
         endpoints: addresses.iter().map(|&address| endpoint(address)).collect(),
+        ..Cluster::new(NAME.into())
     }
 }
 

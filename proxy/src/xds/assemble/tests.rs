@@ -108,16 +108,12 @@ fn routes(name: &str, cluster: &str) -> Routes {
 }
 
 fn config(name: &str) -> ClusterConfig {
-    let empty = empty_cluster(&name.into());
     ClusterConfig {
-        name: empty.name,
-        service: "service".into(),
-        namespace: "demo".into(),
-        load_balancer: empty.load_balancer,
-        connect_timeout: empty.connect_timeout,
-        idle_timeout: empty.idle_timeout,
-        limits: empty.limits,
-        http_version: empty.http_version,
+        settings: Cluster {
+            service: "service".into(),
+            namespace: "demo".into(),
+            ..Cluster::new(name.into())
+        },
         endpoints: EndpointSource::Named(name.into()),
     }
 }
@@ -137,7 +133,7 @@ fn cluster(name: &str, addresses: &[&str]) -> Arc<Cluster> {
         service: "service".into(),
         namespace: "demo".into(),
         endpoints: addresses.iter().copied().map(endpoint).collect(),
-        ..empty_cluster(&name.into())
+        ..Cluster::new(name.into())
     })
 }
 
@@ -260,7 +256,7 @@ fn routes_and_clusters_that_do_not_exist_count_as_empty() {
     assert_eq!(
         world.assemble(),
         [
-            Change::Destination(tcp("redis", Arc::new(empty_cluster(&"redis".into())))),
+            Change::Destination(tcp("redis", Arc::new(Cluster::new("redis".into())))),
             Change::Destination(without_routes),
         ]
     );

@@ -4,7 +4,7 @@ use super::{
     Invalid, endpoints,
     field::{At, Fault, ads, decode, is, non_zero, not_empty, own_metadata, positive, unsupported},
 };
-use crate::snapshot::{Endpoint, Limits, LoadBalancer, cluster::UpstreamHttp};
+use crate::snapshot::{Cluster as Settings, Endpoint, Limits, LoadBalancer, cluster::UpstreamHttp};
 use std::{sync::Arc, time::Duration};
 use weft_xds_proto::{
     envoy::{
@@ -49,22 +49,8 @@ const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptio
 /// A cluster without its endpoints, or with a reference to them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClusterConfig {
-    /// The resource name.
-    pub name: Arc<str>,
-    /// The service, `unknown` for none.
-    pub service: Arc<str>,
-    /// The namespace of the service, `unknown` for none.
-    pub namespace: Arc<str>,
-    /// How endpoints are chosen.
-    pub load_balancer: LoadBalancer,
-    /// TCP and TLS together.
-    pub connect_timeout: Duration,
-    /// After which an idle connection is closed.
-    pub idle_timeout: Duration,
-    /// What may be in use at once.
-    pub limits: Limits,
-    /// The HTTP version towards endpoints.
-    pub http_version: UpstreamHttp,
+    /// Everything but the endpoints.
+    pub settings: Settings,
     /// Where its endpoints are.
     pub endpoints: EndpointSource,
 }
@@ -110,16 +96,18 @@ fn config(cluster: Cluster) -> Result<ClusterConfig, Fault> {
     let metadata = own_metadata::<ServiceMetadata>(cluster.metadata.as_ref())?.unwrap_or_default();
     let options = http_options(&cluster)?;
     Ok(ClusterConfig {
-        service: known(&metadata.service),
-        namespace: known(&metadata.namespace),
-        load_balancer: load_balancer(&cluster)?,
-        connect_timeout: positive("connect_timeout", cluster.connect_timeout.as_ref())?
-            .unwrap_or(CONNECT_TIMEOUT),
-        idle_timeout: idle_timeout(options.as_ref()).at(HTTP_OPTIONS)?,
-        limits: limits(cluster.circuit_breakers.as_ref()).at("circuit_breakers")?,
-        http_version: http_version(options.as_ref()).at(HTTP_OPTIONS)?,
         endpoints: source(&cluster, &name)?,
-        name,
+        settings: Settings {
+            service: known(&metadata.service),
+            namespace: known(&metadata.namespace),
+            load_balancer: load_balancer(&cluster)?,
+            connect_timeout: positive("connect_timeout", cluster.connect_timeout.as_ref())?
+                .unwrap_or(CONNECT_TIMEOUT),
+            idle_timeout: idle_timeout(options.as_ref()).at(HTTP_OPTIONS)?,
+            limits: limits(cluster.circuit_breakers.as_ref()).at("circuit_breakers")?,
+            http_version: http_version(options.as_ref()).at(HTTP_OPTIONS)?,
+            ..Settings::new(name)
+        },
     })
 }
 

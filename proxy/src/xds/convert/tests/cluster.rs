@@ -1,6 +1,6 @@
 use super::{ads, any, number, own_metadata, seconds};
 use crate::{
-    snapshot::{Limits, LoadBalancer, cluster::UpstreamHttp},
+    snapshot::{Cluster as Settings, Limits, LoadBalancer, cluster::UpstreamHttp},
     xds::convert::cluster::{ClusterConfig, EndpointSource, convert},
 };
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
@@ -87,16 +87,17 @@ fn http_options(options: &HttpProtocolOptions) -> Cluster {
     }
 }
 
-fn expected() -> ClusterConfig {
-    ClusterConfig {
-        name: NAME.into(),
+fn settings() -> Settings {
+    Settings {
         service: "user".into(),
         namespace: "demo".into(),
-        load_balancer: LoadBalancer::RoundRobin,
-        connect_timeout: Duration::from_secs(5),
-        idle_timeout: Duration::from_secs(60),
-        limits: Limits::default(),
-        http_version: UpstreamHttp::AsDownstream,
+        ..Settings::new(NAME.into())
+    }
+}
+
+fn expected() -> ClusterConfig {
+    ClusterConfig {
+        settings: settings(),
         endpoints: EndpointSource::Named(NAME.into()),
     }
 }
@@ -152,22 +153,22 @@ fn every_field_is_taken() {
     assert_eq!(
         *converted(&full),
         ClusterConfig {
-            service: "unknown".into(),
-            namespace: "unknown".into(),
-            load_balancer: LoadBalancer::PeakEwma {
-                decay: Duration::from_secs(3),
-                default_rtt: Duration::from_millis(30),
+            settings: Settings {
+                load_balancer: LoadBalancer::PeakEwma {
+                    decay: Duration::from_secs(3),
+                    default_rtt: Duration::from_millis(30),
+                },
+                connect_timeout: Duration::from_secs(2),
+                idle_timeout: Duration::from_secs(7),
+                limits: Limits {
+                    connections: limit(1),
+                    pending: limit(2),
+                    requests: limit(3),
+                },
+                http_version: UpstreamHttp::Http2,
+                ..Settings::new(NAME.into())
             },
-            connect_timeout: Duration::from_secs(2),
-            idle_timeout: Duration::from_secs(7),
-            limits: Limits {
-                connections: limit(1),
-                pending: limit(2),
-                requests: limit(3),
-            },
-            http_version: UpstreamHttp::Http2,
             endpoints: EndpointSource::Named("other".into()),
-            ..expected()
         }
     );
 }
