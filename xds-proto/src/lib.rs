@@ -19,6 +19,7 @@ pub use envoy_types::pb as envoy;
 
 /// Weft's own messages, for what Envoy has no message for. Generated from `proto/weft/v1`.
 pub mod weft {
+    #[expect(missing_docs, reason = "prost documents no field that holds a oneof")]
     pub mod v1 {
         //! Version 1 of Weft's messages.
         include!("generated/weft.v1.rs");

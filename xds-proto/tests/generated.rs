@@ -5,10 +5,13 @@
 
 use std::{collections::BTreeMap, error::Error, fs, path::Path};
 
-const PROTOS: [&str; 3] = [
+const PROTOS: [&str; 6] = [
     "istio/v1/auth/ca.proto",
+    "weft/v1/breaker.proto",
+    "weft/v1/limits.proto",
     "weft/v1/load_balancing.proto",
     "weft/v1/metadata.proto",
+    "weft/v1/retry.proto",
 ];
 
 #[test]
@@ -42,6 +45,7 @@ fn generate(protos: &Path, out: &Path) -> Result<(), Box<dyn Error>> {
         // One set of well-known types in the whole program: those of envoy-types, not prost-types.
         .compile_well_known_types(true)
         .extern_path(".google.protobuf", "crate::envoy::google::protobuf")
+        .extern_path(".envoy", "crate::envoy::envoy")
         // Connections are made by each end over its own TLS, not by tonic.
         .build_transport(false)
         .emit_rerun_if_changed(false)

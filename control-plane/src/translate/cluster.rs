@@ -140,6 +140,7 @@ impl Cluster {
                 metadata: Some(metadata(ServiceMetadata {
                     service: service.to_string(),
                     namespace: namespace.to_string(),
+                    ..ServiceMetadata::default()
                 })),
                 ..cluster
             },
@@ -258,6 +259,7 @@ fn peak_ewma() -> LoadBalancingPolicy {
                 typed_config: Some(any(PeakEwma {
                     decay: Some(duration(EWMA_DECAY)),
                     default_rtt: Some(duration(EWMA_DEFAULT_RTT)),
+                    slow_start: None,
                 })),
             }),
         }],

@@ -32,6 +32,8 @@ pub(super) struct Inbound {
     name: Arc<str>,
     workload: Arc<str>,
     namespace: Arc<str>,
+    /// Empty when unknown.
+    zone: Arc<str>,
     idle_timeout: Option<Duration>,
     /// By number; the last one has none and stands for all others.
     ports: Vec<Port>,
@@ -66,6 +68,7 @@ impl Inbound {
             name: name.into(),
             workload: workload.name.clone(),
             namespace: workload.key.namespace.clone(),
+            zone: workload.zone.clone().unwrap_or_default(),
             idle_timeout: world.mesh().idle_timeout,
             ports,
         })
@@ -78,6 +81,7 @@ impl Inbound {
             metadata: Some(metadata(WorkloadMetadata {
                 workload: self.workload.to_string(),
                 namespace: self.namespace.to_string(),
+                zone: self.zone.to_string(),
             })),
             listener_filters: vec![tls_inspector(), http_inspector()],
             filter_chains: self

@@ -49,6 +49,7 @@ fn cluster() -> Cluster {
         metadata: own_metadata(&ServiceMetadata {
             service: "user".to_owned(),
             namespace: "demo".to_owned(),
+            ..ServiceMetadata::default()
         }),
         ..Cluster::default()
     }
@@ -144,6 +145,7 @@ fn every_field_is_taken() {
             any(&PeakEwma {
                 decay: seconds(3),
                 default_rtt: None,
+                slow_start: None,
             }),
         ])
         .load_balancing_policy,
@@ -252,6 +254,7 @@ fn what_is_wrong_is_named() {
             policies(vec![any(&PeakEwma {
                 decay: seconds(0),
                 default_rtt: None,
+                slow_start: None,
             })]),
             "load_balancing_policy.policies.weft.v1.PeakEwma.decay: must be > 0, got 0s",
         ),

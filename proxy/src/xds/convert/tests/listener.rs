@@ -395,6 +395,7 @@ fn inbound_listener(chains: Vec<FilterChain>) -> Proto {
         metadata: own_metadata(&WorkloadMetadata {
             workload: "user".to_owned(),
             namespace: "demo".to_owned(),
+            ..WorkloadMetadata::default()
         }),
         ..listener(chains, None)
     }
