@@ -24,6 +24,8 @@ pub enum RequestError {
     RouteNotFound,
     /// The cluster has no endpoint at all, or none that may be used.
     NoHealthyEndpoint,
+    /// The breakers of all endpoints of the cluster are open.
+    CircuitOpen,
     /// No TCP connection to the endpoint could be made.
     UpstreamConnectFailed,
     /// The connection to the endpoint was not there within the connect timeout.
@@ -80,7 +82,7 @@ pub enum Processed {
 
 impl RequestError {
     /// Every reason, in the order of [`RequestError::index`].
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::BadRequest,
         Self::HeadersTooLarge,
         Self::HeaderTimeout,
@@ -88,6 +90,7 @@ impl RequestError {
         Self::UnknownDestination,
         Self::RouteNotFound,
         Self::NoHealthyEndpoint,
+        Self::CircuitOpen,
         Self::UpstreamConnectFailed,
         Self::UpstreamConnectTimeout,
         Self::UpstreamTlsFailed,
@@ -120,6 +123,7 @@ impl RequestError {
             Self::UnknownDestination => "unknown-destination",
             Self::RouteNotFound => "route-not-found",
             Self::NoHealthyEndpoint => "no-healthy-endpoint",
+            Self::CircuitOpen => "circuit-open",
             Self::UpstreamConnectFailed => "upstream-connect-failed",
             Self::UpstreamConnectTimeout => "upstream-connect-timeout",
             Self::UpstreamTlsFailed => "upstream-tls-failed",
@@ -149,6 +153,7 @@ impl RequestError {
             Self::UpstreamReset | Self::UpstreamProtocolError => StatusCode::BAD_GATEWAY,
             Self::RequestTimeout | Self::StreamIdleTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::NoHealthyEndpoint
+            | Self::CircuitOpen
             | Self::UpstreamConnectFailed
             | Self::UpstreamConnectTimeout
             | Self::UpstreamTlsFailed
@@ -180,6 +185,7 @@ impl RequestError {
             Self::UnknownDestination | Self::RouteNotFound => UNIMPLEMENTED,
             Self::BadRequest | Self::UpstreamProtocolError | Self::Internal => INTERNAL,
             Self::NoHealthyEndpoint
+            | Self::CircuitOpen
             | Self::UpstreamConnectFailed
             | Self::UpstreamConnectTimeout
             | Self::UpstreamTlsFailed
@@ -211,6 +217,7 @@ impl RequestError {
             | Self::UpstreamReset
             | Self::UpstreamProtocolError => Fault::Upstream,
             Self::RouteNotFound
+            | Self::CircuitOpen
             | Self::RequestTimeout
             | Self::StreamIdleTimeout
             | Self::MaxConnections
@@ -229,6 +236,7 @@ impl RequestError {
             | Self::UnknownDestination
             | Self::RouteNotFound
             | Self::NoHealthyEndpoint
+            | Self::CircuitOpen
             | Self::UpstreamConnectFailed
             | Self::UpstreamConnectTimeout
             | Self::UpstreamTlsFailed
