@@ -10,7 +10,10 @@ use crate::{
         route::{Domain, PathMatch, VirtualHost},
     },
     telemetry::{Edge, Outcome},
-    upstream::{LiveEndpoint, balancer::Balancer},
+    upstream::{
+        LiveEndpoint,
+        balancer::{Balancer, Choice},
+    },
 };
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header::HOST};
 use std::{
@@ -271,7 +274,7 @@ fn pick(balancer: LoadBalancer, endpoints: u16) -> Box<dyn FnMut()> {
         .collect();
     let now = now + Duration::from_secs(1);
     Box::new(move || {
-        black_box(balancer.pick(black_box(&endpoints), now, rng.u64(..)));
+        black_box(balancer.pick(black_box(&endpoints), &Choice::default(), now, rng.u64(..)));
     })
 }
 

@@ -1,7 +1,7 @@
 //! One cluster as one worker knows it: its configuration in force and its endpoints.
 
 use super::{
-    balancer::Balancer,
+    balancer::{Balancer, Choice},
     connect::ConnectError,
     endpoint::{Attempt, Judgement, LiveEndpoint},
     limits::WorkerLimits,
@@ -119,18 +119,25 @@ impl LiveCluster {
     }
 
     /// The endpoint to use, as the balancer decides.
-    pub(super) fn pick(&self) -> Result<Rc<LiveEndpoint>, ConnectError> {
+    pub(super) fn pick(&self, choice: &Choice<'_>) -> Result<Rc<LiveEndpoint>, ConnectError> {
         let mut state = self.state.borrow_mut();
         let State {
             balancer,
             endpoints,
             ..
         } = &mut *state;
-        match balancer.pick(endpoints, super::now(), fastrand::u64(..)) {
+        match balancer.pick(endpoints, choice, super::now(), fastrand::u64(..)) {
             Some(index) => Ok(endpoints[index].clone()),
-            None => Err(ConnectError::new(
+            None if endpoints.is_empty() => Err(ConnectError::new(
                 RequestError::NoHealthyEndpoint,
                 format!("cluster {} has no endpoint", self.name),
+            )),
+            None => Err(ConnectError::new(
+                RequestError::NoHealthyEndpoint,
+                format!(
+                    "the breakers of cluster {} let no request through",
+                    self.name
+                ),
             )),
         }
     }

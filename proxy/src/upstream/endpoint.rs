@@ -78,6 +78,10 @@ impl LiveEndpoint {
 }
 
 impl Load for Rc<LiveEndpoint> {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     fn in_flight(&self) -> u32 {
         u32::try_from(self.counters.in_flight.read()).unwrap_or(u32::MAX)
     }

@@ -1,6 +1,7 @@
 //! The way of a request, or of an opaque connection, from a cluster to an endpoint and back.
 
 use super::{
+    balancer::Choice,
     cluster::LiveCluster,
     connect::ConnectError,
     endpoint::{InFlight, LiveEndpoint},
@@ -97,7 +98,7 @@ impl LiveCluster {
             let error = self.over(RequestError::MaxRequests, Resource::Requests);
             return Err(Failed::before(error));
         };
-        let endpoint = self.pick().map_err(Failed::before)?;
+        let endpoint = self.pick(&Choice::default()).map_err(Failed::before)?;
         let lease = Lease::new(self.clone(), endpoint, Some(permit));
         let http2 = match self.http_version() {
             UpstreamHttp::AsDownstream => downstream == Version::HTTP_2,
@@ -116,7 +117,7 @@ impl LiveCluster {
             let error = self.over(RequestError::MaxConnections, Resource::Connections);
             return Err(Failed::before(error));
         };
-        let endpoint = self.pick().map_err(Failed::before)?;
+        let endpoint = self.pick(&Choice::default()).map_err(Failed::before)?;
         let lease = Lease::new(self.clone(), endpoint.clone(), None);
         match self.open(&endpoint, Alpn::Tcp).await {
             Ok(stream) => Ok(Connected {

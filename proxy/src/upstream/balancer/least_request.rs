@@ -3,6 +3,10 @@
 use super::{Load, cheaper_of_two};
 
 /// The index of the endpoint to use (`envoy.config.cluster.v3.Cluster.LeastRequestLbConfig`, choice count 2).
-pub(crate) fn pick(endpoints: &[impl Load], random: u64) -> Option<usize> {
-    cheaper_of_two(endpoints, random, Load::in_flight)
+pub(crate) fn pick<E: Load>(
+    endpoints: &[E],
+    usable: impl Fn(&E) -> bool,
+    random: u64,
+) -> Option<usize> {
+    cheaper_of_two(endpoints, usable, random, E::in_flight)
 }

@@ -18,13 +18,14 @@ use std::time::{Duration, Instant};
 const PENALTY: f64 = 10.0;
 
 /// The index of the endpoint to use.
-pub(crate) fn pick(
-    endpoints: &[impl Load],
+pub(crate) fn pick<E: Load>(
+    endpoints: &[E],
+    usable: impl Fn(&E) -> bool,
     now: Instant,
     decay: Duration,
     random: u64,
 ) -> Option<usize> {
-    cheaper_of_two(endpoints, random, |endpoint| {
+    cheaper_of_two(endpoints, usable, random, |endpoint| {
         endpoint.latency().at(now, decay) * (f64::from(endpoint.in_flight()) + 1.0)
     })
 }

@@ -15,10 +15,25 @@ impl RoundRobin {
         }
     }
 
-    /// The index whose turn it is, of `len`. After a change of the endpoints the turns go on from there.
-    pub(crate) fn pick(&mut self, len: usize) -> Option<usize> {
-        let index = self.next.checked_rem(len)?;
-        self.next = index + 1;
-        Some(index)
+    /// The index of the usable endpoint whose turn it is. After a change of the endpoints the turns go on from
+    /// there.
+    pub(crate) fn pick<E>(
+        &mut self,
+        endpoints: &[E],
+        usable: impl Fn(&E) -> bool,
+    ) -> Option<usize> {
+        let mut index = self.next.checked_rem(endpoints.len())?;
+        for _ in 0..endpoints.len() {
+            let turn = index;
+            index += 1;
+            self.next = index;
+            if usable(&endpoints[turn]) {
+                return Some(turn);
+            }
+            if index == endpoints.len() {
+                index = 0;
+            }
+        }
+        None
     }
 }

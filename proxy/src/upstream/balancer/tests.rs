@@ -5,11 +5,21 @@ use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
 struct Fake {
+    address: SocketAddr,
+    admits: bool,
     in_flight: u32,
     latency: Latency,
 }
 
 impl Load for Fake {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn admits(&self, _: Instant) -> bool {
+        self.admits
+    }
+
     fn in_flight(&self) -> u32 {
         self.in_flight
     }
@@ -23,13 +33,17 @@ const DECAY_10S: Duration = Duration::from_secs(10);
 const RTT: Duration = Duration::from_millis(30);
 
 fn idle(count: usize, now: Instant) -> Vec<Fake> {
-    vec![
-        Fake {
-            in_flight: 0,
-            latency: Latency::assumed(RTT, now),
-        };
-        count
-    ]
+    let endpoint = |number| Fake {
+        address: address(number),
+        admits: true,
+        in_flight: 0,
+        latency: Latency::assumed(RTT, now),
+    };
+    (0..count).map(endpoint).collect()
+}
+
+fn address(number: usize) -> SocketAddr {
+    SocketAddr::from(([10, 0, (number >> 8) as u8, number as u8], 80))
 }
 
 fn every_balancer(random: u64) -> [Balancer; 3] {
@@ -45,10 +59,21 @@ fn every_balancer(random: u64) -> [Balancer; 3] {
 }
 
 fn count_picks(balancer: &mut Balancer, endpoints: &[Fake], now: Instant, picks: u32) -> Vec<u32> {
+    count_choices(balancer, endpoints, &Choice::default(), now, picks)
+}
+
+fn count_choices(
+    balancer: &mut Balancer,
+    endpoints: &[Fake],
+    choice: &Choice<'_>,
+    now: Instant,
+    picks: u32,
+) -> Vec<u32> {
     let mut random = fastrand::Rng::with_seed(7);
     let mut counts = vec![0; endpoints.len()];
     for _ in 0..picks {
-        counts[balancer.pick(endpoints, now, random.u64(..)).unwrap()] += 1;
+        let picked = balancer.pick(endpoints, choice, now, random.u64(..));
+        counts[picked.unwrap()] += 1;
     }
     counts
 }
@@ -72,7 +97,7 @@ proptest! {
     #[test]
     fn no_endpoint_is_picked_from_an_empty_cluster(random: u64) {
         for mut balancer in every_balancer(random) {
-            prop_assert_eq!(balancer.pick(&[] as &[Fake], Instant::now(), random), None);
+            prop_assert_eq!(balancer.pick(&[] as &[Fake], &Choice::default(), Instant::now(), random), None);
         }
     }
 
@@ -82,7 +107,7 @@ proptest! {
         let mut endpoints = idle(1, now);
         endpoints[0].in_flight = in_flight;
         for mut balancer in every_balancer(random) {
-            prop_assert_eq!(balancer.pick(&endpoints, now, random), Some(0));
+            prop_assert_eq!(balancer.pick(&endpoints, &Choice::default(), now, random), Some(0));
         }
     }
 
@@ -105,7 +130,7 @@ proptest! {
         let now = Instant::now();
         let mut balancer = Balancer::new(&LoadBalancer::RoundRobin, random);
         for len in lens {
-            prop_assert!(balancer.pick(&idle(len, now), now, 0).unwrap() < len);
+            prop_assert!(balancer.pick(&idle(len, now), &Choice::default(), now, 0).unwrap() < len);
         }
     }
 
@@ -143,6 +168,64 @@ fn equal_endpoints_share_equally_under_two_choices() {
                 statistic < chi_square_bound(len as f64 - 1.0),
                 "{config:?} over {len}: {statistic}, {counts:?}"
             );
+        }
+    }
+}
+
+#[test]
+fn what_is_avoided_or_ejected_leaves_an_equal_share_to_each_of_the_others() {
+    let now = Instant::now();
+    for mut balancer in every_balancer(3) {
+        let mut endpoints = idle(7, now);
+        endpoints[1].admits = false;
+        endpoints[2].admits = false;
+        let choice = Choice {
+            avoid: &[address(4)],
+            ..Choice::default()
+        };
+        let counts = count_choices(&mut balancer, &endpoints, &choice, now, 100_000);
+        let taken: Vec<_> = [0, 3, 5, 6].map(|index| counts[index]).into();
+        assert_eq!(taken.iter().sum::<u32>(), 100_000, "{balancer:?}");
+        let statistic = chi_square(&taken);
+        assert!(
+            statistic < chi_square_bound(3.0),
+            "{balancer:?}: {counts:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_avoided_is_taken_when_there_is_no_other() {
+    let now = Instant::now();
+    for mut balancer in every_balancer(3) {
+        let mut endpoints = idle(3, now);
+        endpoints[0].admits = false;
+        let choice = Choice {
+            avoid: &[address(1), address(2)],
+            ..Choice::default()
+        };
+        let counts = count_choices(&mut balancer, &endpoints, &choice, now, 1_000);
+        assert_eq!(counts[0], 0);
+        assert!(
+            counts[1] > 400 && counts[2] > 400,
+            "{balancer:?}: {counts:?}"
+        );
+    }
+}
+
+#[test]
+fn nothing_is_picked_when_no_breaker_lets_it_through() {
+    let now = Instant::now();
+    for mut balancer in every_balancer(3) {
+        for len in [1, 2, 3] {
+            let mut endpoints = idle(len, now);
+            endpoints
+                .iter_mut()
+                .for_each(|endpoint| endpoint.admits = false);
+            for random in 0..10 {
+                let picked = balancer.pick(&endpoints, &Choice::default(), now, random);
+                assert_eq!(picked, None);
+            }
         }
     }
 }
@@ -188,7 +271,9 @@ fn a_slow_endpoint_gets_less_under_peak_ewma() {
             }
             end > now
         });
-        let index = balancer.pick(&endpoints, now, random.u64(..)).unwrap();
+        let random = random.u64(..);
+        let index = balancer.pick(&endpoints, &Choice::default(), now, random);
+        let index = index.unwrap();
         endpoints[index].in_flight += 1;
         counts[index] += 1;
         running.push((now + rtts[index], index));
