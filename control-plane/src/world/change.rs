@@ -1,6 +1,6 @@
 //! What differs between two worlds.
 
-use super::object::ObjectKey;
+use super::{object::ObjectKey, route::RouteRef};
 use std::{collections::BTreeSet, sync::Arc, time::Instant};
 
 /// What changed from one world to a later one, and since when it has been known.
@@ -16,6 +16,12 @@ pub struct Change {
     pub workloads: BTreeSet<ObjectKey>,
     /// Namespaces.
     pub namespaces: BTreeSet<Arc<str>>,
+    /// Traffic policies. What is about their targets may be other than before.
+    pub policies: BTreeSet<ObjectKey>,
+    /// Routes. What is about their parents may be other than before.
+    pub routes: BTreeSet<RouteRef>,
+    /// Namespaces whose reference grants changed. References to their services may be other than before.
+    pub grants: BTreeSet<Arc<str>>,
     /// The settings of the mesh.
     pub mesh: bool,
     /// The roots of the trust domain.
@@ -31,6 +37,9 @@ impl Change {
             endpoints: BTreeSet::new(),
             workloads: BTreeSet::new(),
             namespaces: BTreeSet::new(),
+            policies: BTreeSet::new(),
+            routes: BTreeSet::new(),
+            grants: BTreeSet::new(),
             mesh: false,
             roots: false,
         }
@@ -49,6 +58,9 @@ impl Change {
             endpoints,
             workloads,
             namespaces,
+            policies,
+            routes,
+            grants,
             mesh,
             roots,
         } = later;
@@ -57,6 +69,9 @@ impl Change {
         self.endpoints.extend(endpoints.iter().cloned());
         self.workloads.extend(workloads.iter().cloned());
         self.namespaces.extend(namespaces.iter().cloned());
+        self.policies.extend(policies.iter().cloned());
+        self.routes.extend(routes.iter().cloned());
+        self.grants.extend(grants.iter().cloned());
         self.mesh |= mesh;
         self.roots |= roots;
     }

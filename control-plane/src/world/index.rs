@@ -1,11 +1,15 @@
 //! How an update changes a world and its indices.
 
 use super::{
-    Change, EndpointSlice, Kind, Object, ObjectKey, ObjectRef, Update, World, map::SharedMap,
+    Change, EndpointSlice, Kind, Object, ObjectKey, ObjectRef, Update, World,
+    map::SharedMap,
+    policy::TrafficPolicy,
+    route::{ReferenceGrant, Route, RouteRef},
 };
-use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
+use std::{collections::BTreeSet, hash::Hash, net::IpAddr, sync::Arc};
 
-type Index = SharedMap<IpAddr, Arc<BTreeSet<ObjectKey>>>;
+/// Who is at, on or for something.
+pub(super) type Index<K, V> = SharedMap<K, Arc<BTreeSet<V>>>;
 
 impl World {
     /// Applies an update, and notes in `change` what it changed: nothing, if it says what is known.
@@ -61,6 +65,21 @@ impl World {
                 change.mesh |= self.mesh != mesh;
                 self.mesh = mesh;
             }
+            Object::TrafficPolicy(policy) => {
+                if self.policies.get(&policy.key) != Some(&policy) {
+                    self.replace_policy(policy.key.clone(), Some(policy), change);
+                }
+            }
+            Object::Route(route) => {
+                if self.routes.get(&route.reference) != Some(&route) {
+                    self.replace_route(route.reference.clone(), Some(route), change);
+                }
+            }
+            Object::ReferenceGrant(grant) => {
+                if self.grants.get(&grant.key) != Some(&grant) {
+                    self.replace_grant(grant.key.clone(), Some(grant), change);
+                }
+            }
         }
     }
 
@@ -90,6 +109,15 @@ impl World {
                 change.mesh |= self.mesh != default;
                 self.mesh = default;
             }
+            Kind::TrafficPolicy => self.replace_policy(key.clone(), None, change),
+            Kind::Route(kind) => {
+                let route = RouteRef {
+                    kind,
+                    key: key.clone(),
+                };
+                self.replace_route(route, None, change);
+            }
+            Kind::ReferenceGrant => self.replace_grant(key.clone(), None, change),
         }
     }
 
@@ -129,6 +157,76 @@ impl World {
         }
     }
 
+    fn replace_policy(
+        &mut self,
+        key: ObjectKey,
+        new: Option<Arc<TrafficPolicy>>,
+        change: &mut Change,
+    ) {
+        let old = replace(&mut self.policies, &key, new.clone());
+        let entries = |policy: &Option<Arc<TrafficPolicy>>| -> Vec<_> {
+            let policy = policy.iter();
+            policy
+                .flat_map(|policy| {
+                    let value = (policy.created, policy.key.clone());
+                    policy
+                        .targets
+                        .iter()
+                        .map(move |target| (target.clone(), value.clone()))
+                })
+                .collect()
+        };
+        reindex_pairs(&mut self.policies_on, entries(&old), entries(&new));
+        let services = |policy: &Option<Arc<TrafficPolicy>>| -> Vec<_> {
+            let mirrors = policy.iter().filter_map(|p| p.settings.mirror.as_ref());
+            mirrors
+                .map(|mirror| (mirror.backend.service.clone(), key.clone()))
+                .collect()
+        };
+        reindex_pairs(&mut self.policies_to, services(&old), services(&new));
+        if old.is_some() || new.is_some() {
+            change.policies.insert(key);
+        }
+    }
+
+    fn replace_route(&mut self, key: RouteRef, new: Option<Arc<Route>>, change: &mut Change) {
+        let old = replace(&mut self.routes, &key, new.clone());
+        let parents = |route: &Option<Arc<Route>>| -> Vec<_> {
+            let parents = route.iter().flat_map(|route| &route.parents);
+            parents
+                .map(|parent| (parent.service.clone(), key.clone()))
+                .collect()
+        };
+        reindex_pairs(&mut self.routes_of, parents(&old), parents(&new));
+        let services = |route: &Option<Arc<Route>>| -> Vec<_> {
+            let services = route.iter().flat_map(|route| route.services());
+            services
+                .map(|service| (service.service.clone(), key.clone()))
+                .collect()
+        };
+        reindex_pairs(&mut self.routes_to, services(&old), services(&new));
+        if old.is_some() || new.is_some() {
+            change.routes.insert(key);
+        }
+    }
+
+    fn replace_grant(
+        &mut self,
+        key: ObjectKey,
+        new: Option<Arc<ReferenceGrant>>,
+        change: &mut Change,
+    ) {
+        let old = replace(&mut self.grants, &key, new.clone());
+        let entry = |grant: &Option<_>| {
+            let entry = (key.namespace.clone(), key.clone());
+            Vec::from_iter(grant.is_some().then_some(entry))
+        };
+        reindex_pairs(&mut self.grants_in, entry(&old), entry(&new));
+        if old.is_some() || new.is_some() {
+            change.grants.insert(key.namespace);
+        }
+    }
+
     fn endpoint_addresses(&self, service: &ObjectKey) -> BTreeSet<IpAddr> {
         self.slices(service)
             .flat_map(|slice| slice.endpoints.iter().map(|endpoint| endpoint.address))
@@ -136,27 +234,54 @@ impl World {
     }
 }
 
+/// Puts an object in the place of the one of the same name, and gives that.
+fn replace<K: Hash + Eq + Clone, V: Clone>(
+    map: &mut SharedMap<K, V>,
+    key: &K,
+    new: Option<V>,
+) -> Option<V> {
+    match new {
+        Some(new) => map.insert(key.clone(), new),
+        None => map.remove(key),
+    }
+}
+
 /// Moves a key from the addresses it had to those it has.
 fn reindex(
-    index: &mut Index,
+    index: &mut Index<IpAddr, ObjectKey>,
     key: &ObjectKey,
     old: impl IntoIterator<Item = IpAddr>,
     new: impl IntoIterator<Item = IpAddr>,
 ) {
+    let entry = |address| (address, key.clone());
+    reindex_pairs(
+        index,
+        old.into_iter().map(entry),
+        new.into_iter().map(entry),
+    );
+}
+
+/// Takes entries out of an index and puts others in.
+fn reindex_pairs<K: Hash + Eq + Ord + Clone, V: Ord + Clone>(
+    index: &mut Index<K, V>,
+    old: impl IntoIterator<Item = (K, V)>,
+    new: impl IntoIterator<Item = (K, V)>,
+) {
     let old: BTreeSet<_> = old.into_iter().collect();
     let new: BTreeSet<_> = new.into_iter().collect();
-    for address in old.symmetric_difference(&new) {
+    for entry in old.symmetric_difference(&new) {
+        let (key, value) = entry;
         index.update(
-            *address,
-            |keys| {
-                let keys = Arc::make_mut(keys);
-                if new.contains(address) {
-                    keys.insert(key.clone());
+            key.clone(),
+            |values| {
+                let values = Arc::make_mut(values);
+                if new.contains(entry) {
+                    values.insert(value.clone());
                 } else {
-                    keys.remove(key);
+                    values.remove(value);
                 }
             },
-            |keys| keys.is_empty(),
+            |values| values.is_empty(),
         );
     }
 }

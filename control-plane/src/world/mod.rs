@@ -6,21 +6,32 @@
 //! Cloning a world shares everything; applying an update copies what it touches. A world of 10,000
 //! services and 50,000 endpoints takes a change in well under a millisecond.
 
+mod attachment;
 mod change;
 mod index;
 mod map;
 mod object;
+pub mod policy;
+mod precedence;
+pub mod quantity;
+pub mod route;
 mod store;
 
+pub use attachment::{ConnectionPolicy, PortPolicy, RequestPolicy, RulePolicy, Unresolved};
 pub use change::Change;
 pub use object::{
     Endpoint, EndpointSlice, IpFamily, Kind, Limits, LoadBalancer, Mesh, MtlsMode, Namespace,
     Object, ObjectKey, ObjectRef, Protocol, Service, ServicePort, SliceEndpoint, SlicePort,
     Workload,
 };
+pub use precedence::{Candidate, VirtualHost};
 pub use store::{Changes, Published, Store};
 
+use index::Index;
 use map::SharedMap;
+use policy::TrafficPolicy;
+use quantity::Created;
+use route::{ReferenceGrant, Route, RouteRef};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
@@ -49,11 +60,24 @@ pub struct World {
     /// Slices by the key of their service.
     slices_of: SharedMap<ObjectKey, Arc<BTreeMap<ObjectKey, Arc<EndpointSlice>>>>,
     /// Services by virtual address. More than one only where the objects contradict each other.
-    services_at: SharedMap<IpAddr, Arc<BTreeSet<ObjectKey>>>,
+    services_at: Index<IpAddr, ObjectKey>,
     /// Workloads by address. More than one for workloads on the network of their host.
-    workloads_at: SharedMap<IpAddr, Arc<BTreeSet<ObjectKey>>>,
+    workloads_at: Index<IpAddr, ObjectKey>,
     /// Services that have an endpoint, ready or not, at an address.
-    services_behind: SharedMap<IpAddr, Arc<BTreeSet<ObjectKey>>>,
+    services_behind: Index<IpAddr, ObjectKey>,
+    policies: SharedMap<ObjectKey, Arc<TrafficPolicy>>,
+    /// Policies by target, the one in force first.
+    policies_on: Index<policy::Target, (Created, ObjectKey)>,
+    /// Policies by the services that they name, other than as targets.
+    policies_to: Index<ObjectKey, ObjectKey>,
+    routes: SharedMap<RouteRef, Arc<Route>>,
+    /// Routes by the services that are their parents.
+    routes_of: Index<ObjectKey, RouteRef>,
+    /// Routes by the services that they name, other than as parents.
+    routes_to: Index<ObjectKey, RouteRef>,
+    grants: SharedMap<ObjectKey, Arc<ReferenceGrant>>,
+    /// Grants by namespace.
+    grants_in: Index<Arc<str>, ObjectKey>,
 }
 
 impl World {
@@ -71,6 +95,14 @@ impl World {
             services_at: SharedMap::default(),
             workloads_at: SharedMap::default(),
             services_behind: SharedMap::default(),
+            policies: SharedMap::default(),
+            policies_on: SharedMap::default(),
+            policies_to: SharedMap::default(),
+            routes: SharedMap::default(),
+            routes_of: SharedMap::default(),
+            routes_to: SharedMap::default(),
+            grants: SharedMap::default(),
+            grants_in: SharedMap::default(),
         }
     }
 
@@ -230,33 +262,43 @@ impl World {
         ports
     }
 
-    /// What the services in front of a workload declare its ports to speak, where they declare anything.
-    /// Where they contradict each other nothing is declared: detection is right for both.
-    fn service_declarations(&self, workload: &Workload) -> BTreeMap<u16, Protocol> {
-        let mut declared: BTreeMap<u16, BTreeSet<Protocol>> = BTreeMap::new();
+    /// The service ports in front of each port of a workload, in order of the services' names.
+    pub fn fronts(&self, workload: &Workload) -> BTreeMap<u16, Vec<(&Arc<Service>, &ServicePort)>> {
+        let mut fronts: BTreeMap<u16, BTreeMap<(&ObjectKey, u16), _>> = BTreeMap::new();
         for address in &workload.addresses {
             for service in self.services_behind(*address) {
                 let Some(service) = self.service(service) else {
                     continue;
                 };
                 for slice in self.slices(&service.key) {
-                    let fronts = slice.endpoints.iter().any(|endpoint| {
+                    let stands_before = slice.endpoints.iter().any(|endpoint| {
                         endpoint.address == *address && is_target(endpoint, workload)
                     });
-                    for port in slice.ports.iter().filter(|_| fronts) {
+                    for port in slice.ports.iter().filter(|_| stands_before) {
                         if let Some(front) = service.ports.iter().find(|p| p.name == port.name) {
-                            declared
+                            fronts
                                 .entry(port.port)
                                 .or_default()
-                                .insert(front.protocol);
+                                .insert((&service.key, front.port), (service, front));
                         }
                     }
                 }
             }
         }
-        declared
+        fronts
             .into_iter()
-            .filter_map(|(port, mut protocols)| {
+            .map(|(port, fronts)| (port, fronts.into_values().collect()))
+            .collect()
+    }
+
+    /// What the services in front of a workload declare its ports to speak, where they declare anything.
+    /// Where they contradict each other nothing is declared: detection is right for both.
+    fn service_declarations(&self, workload: &Workload) -> BTreeMap<u16, Protocol> {
+        self.fronts(workload)
+            .into_iter()
+            .filter_map(|(port, fronts)| {
+                let mut protocols: BTreeSet<_> =
+                    fronts.iter().map(|(_, front)| front.protocol).collect();
                 let undeclared = protocols.remove(&Protocol::Undeclared);
                 match protocols.len() {
                     0 if workload.ports.contains_key(&port) => None,

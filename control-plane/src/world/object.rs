@@ -1,10 +1,14 @@
 //! The objects a world is made of: domain types, validated, free of what Kubernetes holds besides.
 
+use super::{
+    policy::TrafficPolicy,
+    route::{ReferenceGrant, Route, RouteKind},
+};
 use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
+    num::{NonZeroU16, NonZeroU32},
     sync::Arc,
     time::Duration,
 };
@@ -56,6 +60,12 @@ pub enum Kind {
     Workload,
     /// The [`Mesh`].
     Mesh,
+    /// A [`TrafficPolicy`].
+    TrafficPolicy,
+    /// A [`Route`].
+    Route(RouteKind),
+    /// A [`ReferenceGrant`].
+    ReferenceGrant,
 }
 
 /// Which object: what a source needs to say to remove one.
@@ -80,6 +90,12 @@ pub enum Object {
     Workload(Arc<Workload>),
     /// The settings of the mesh.
     Mesh(Arc<Mesh>),
+    /// A traffic policy.
+    TrafficPolicy(Arc<TrafficPolicy>),
+    /// A route.
+    Route(Arc<Route>),
+    /// A permission to name services from elsewhere.
+    ReferenceGrant(Arc<ReferenceGrant>),
 }
 
 impl Object {
@@ -94,6 +110,12 @@ impl Object {
             Self::EndpointSlice(slice) => (Kind::EndpointSlice, slice.key.clone()),
             Self::Workload(workload) => (Kind::Workload, workload.key.clone()),
             Self::Mesh(_) => (Kind::Mesh, ObjectKey::of_cluster(Mesh::NAME)),
+            Self::TrafficPolicy(policy) => (Kind::TrafficPolicy, policy.key.clone()),
+            Self::Route(route) => (
+                Kind::Route(route.reference.kind),
+                route.reference.key.clone(),
+            ),
+            Self::ReferenceGrant(grant) => (Kind::ReferenceGrant, grant.key.clone()),
         };
         ObjectRef { kind, key }
     }
@@ -238,6 +260,13 @@ pub struct Workload {
     pub port_mtls: BTreeMap<u16, MtlsMode>,
     /// Its zone.
     pub zone: Option<Arc<str>>,
+    /// Its share, under the algorithms that look at weights: 1 to 1000.
+    pub weight: NonZeroU16,
+}
+
+impl Workload {
+    /// The weight of a workload that has none of its own.
+    pub const DEFAULT_WEIGHT: NonZeroU16 = NonZeroU16::MIN;
 }
 
 /// What a port takes.

@@ -65,6 +65,7 @@ fn workload(key: ObjectKey, pod: &core::Pod, trust_domain: &str) -> Result<Workl
         mtls: None,
         port_mtls: BTreeMap::new(),
         zone: label(ZONE).map(Arc::from),
+        weight: Workload::DEFAULT_WEIGHT,
         key,
     })
 }
