@@ -95,11 +95,11 @@ pub struct RateLimit {
 }
 /// Nested message and enum types in `RateLimit`.
 pub mod rate_limit {
-    /// Which buckets a request takes a token from.
+    /// Which buckets some requests take a token from.
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Rule {
-        /// The policy that it comes from, `<namespace>/<name>`, or with `/<rule>` behind it. Names its buckets,
-        /// which outlive a change of every other field, and the reason of a refusal. Unique in the filter.
+        /// What the limit is for: `demo/user:80`, or `HTTPRoute demo/user/login` for a rule of a route. Names its
+        /// buckets, which outlive a change of everything else, and the reason of a refusal. Unique in the filter.
         #[prost(string, tag = "1")]
         pub name: ::prost::alloc::string::String,
         /// The requests that it is for: those that one of these matches. Empty: every one.
@@ -107,21 +107,9 @@ pub mod rate_limit {
         pub matches: ::prost::alloc::vec::Vec<
             crate::envoy::envoy::config::route::v3::RouteMatch,
         >,
-        /// So many tokens come back to a bucket in every `per`: at least 1.
-        #[prost(uint32, tag = "3")]
-        pub requests: u32,
-        /// Absent: 1 s.
-        #[prost(message, optional, tag = "4")]
-        pub per: ::core::option::Option<crate::envoy::google::protobuf::Duration>,
-        /// So many tokens a bucket holds. 0: as `requests`.
-        #[prost(uint32, tag = "5")]
-        pub burst: u32,
-        /// One bucket for each combination of what these are in a request. Empty: one for all requests.
-        #[prost(message, repeated, tag = "6")]
-        pub by: ::prost::alloc::vec::Vec<Key>,
-        /// So many buckets of the rule are remembered; then the one that was longest unused makes room. 0: 10,000.
-        #[prost(uint32, tag = "7")]
-        pub maximum_keys: u32,
+        /// Absent: these requests pass.
+        #[prost(message, optional, tag = "3")]
+        pub limit: ::core::option::Option<Limit>,
     }
     impl ::prost::Name for Rule {
         const NAME: &'static str = "Rule";
@@ -131,6 +119,35 @@ pub mod rate_limit {
         }
         fn type_url() -> ::prost::alloc::string::String {
             "type.googleapis.com/weft.v1.RateLimit.Rule".into()
+        }
+    }
+    /// Buckets, and the tokens that they hold.
+    #[derive(Clone, PartialEq, ::prost::Message)]
+    pub struct Limit {
+        /// So many tokens come back to a bucket in every `per`: at least 1.
+        #[prost(uint32, tag = "1")]
+        pub requests: u32,
+        /// Absent: 1 s.
+        #[prost(message, optional, tag = "2")]
+        pub per: ::core::option::Option<crate::envoy::google::protobuf::Duration>,
+        /// So many tokens a bucket holds. 0: as `requests`.
+        #[prost(uint32, tag = "3")]
+        pub burst: u32,
+        /// One bucket for each combination of what these are in a request. Empty: one for all requests.
+        #[prost(message, repeated, tag = "4")]
+        pub by: ::prost::alloc::vec::Vec<Key>,
+        /// So many buckets of the rule are remembered; then the one that was longest unused makes room. 0: 10,000.
+        #[prost(uint32, tag = "5")]
+        pub maximum_keys: u32,
+    }
+    impl ::prost::Name for Limit {
+        const NAME: &'static str = "Limit";
+        const PACKAGE: &'static str = "weft.v1";
+        fn full_name() -> ::prost::alloc::string::String {
+            "weft.v1.RateLimit.Limit".into()
+        }
+        fn type_url() -> ::prost::alloc::string::String {
+            "type.googleapis.com/weft.v1.RateLimit.Limit".into()
         }
     }
     /// What tells callers apart.
@@ -213,7 +230,7 @@ pub struct ConcurrencyLimit {
 }
 /// Nested message and enum types in `ConcurrencyLimit`.
 pub mod concurrency_limit {
-    /// Which number a request counts towards.
+    /// Which number some requests count towards.
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Rule {
         /// As in RateLimit.
@@ -224,13 +241,13 @@ pub mod concurrency_limit {
         pub matches: ::prost::alloc::vec::Vec<
             crate::envoy::envoy::config::route::v3::RouteMatch,
         >,
-        /// Required.
+        /// Absent: these requests pass.
         #[prost(oneof = "rule::Limit", tags = "3, 4")]
         pub limit: ::core::option::Option<rule::Limit>,
     }
     /// Nested message and enum types in `Rule`.
     pub mod rule {
-        /// Required.
+        /// Absent: these requests pass.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Oneof)]
         pub enum Limit {
             /// So many requests: at least 1.
