@@ -39,6 +39,11 @@ impl Share {
         picked < u128::from(self.millionths)
     }
 
+    /// Whether `part` is at least this share of `whole`.
+    pub fn is_reached_by(self, part: u32, whole: u32) -> bool {
+        u64::from(part) * 1_000_000 >= u64::from(whole) * u64::from(self.millionths)
+    }
+
     /// The share of so many things, rounded down.
     pub fn of(self, whole: usize) -> usize {
         (whole as u128 * u128::from(self.millionths) / 1_000_000) as usize
@@ -58,6 +63,15 @@ mod tests {
             let expected = u64::from(percent.min(100)) * steps / 100;
             assert!(hits.count().abs_diff(expected as usize) <= 1, "{percent} %");
         }
+    }
+
+    #[test]
+    fn a_share_is_reached_by_no_less_than_itself() {
+        let share = Share::percent(7);
+        let reached = [6, 7, 8].map(|part| share.is_reached_by(part, 100));
+        assert_eq!(reached, [false, true, true]);
+        assert!(Share::ALL.is_reached_by(u32::MAX, u32::MAX));
+        assert!(!Share::ALL.is_reached_by(u32::MAX - 1, u32::MAX));
     }
 
     #[test]
