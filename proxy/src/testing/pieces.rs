@@ -268,6 +268,7 @@ fn pick(balancer: LoadBalancer, endpoints: u16) -> Box<dyn FnMut()> {
             Rc::new(LiveEndpoint::new(
                 Arc::new(endpoint),
                 balancer.default_rtt(),
+                Rc::default(),
                 now,
             ))
         })

@@ -151,7 +151,9 @@ impl Breaker {
                 Some(self.change(State::Probe { left }, Reason::EjectionOver, now))
             }
             // Streams that say nothing must not keep the endpoint from being tried by other requests.
-            State::Probe { left } if self.under_way >= left && now >= self.since + config.open_for => {
+            State::Probe { left }
+                if self.under_way >= left && now >= self.since + config.open_for =>
+            {
                 self.begin_era(now);
                 None
             }
@@ -236,8 +238,7 @@ impl Breaker {
         let ratio = config.failure_ratio.as_ref().and_then(|rule| {
             self.window.count(true, rule.window, now);
             let (failed, of) = self.window.sum();
-            let broken =
-                of >= rule.minimum_requests.get() && rule.ratio.is_reached_by(failed, of);
+            let broken = of >= rule.minimum_requests.get() && rule.ratio.is_reached_by(failed, of);
             broken.then_some(Reason::FailureRatio { failed, of, last })
         });
         config

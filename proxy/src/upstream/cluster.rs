@@ -2,6 +2,7 @@
 
 use super::{
     balancer::{Balancer, Choice},
+    circuit::Circuit,
     connect::ConnectError,
     endpoint::{Attempt, Judgement, LiveEndpoint},
     limits::WorkerLimits,
@@ -40,16 +41,19 @@ struct State {
     /// Configurations seen before that a request may still hold.
     superseded: Vec<Weak<Cluster>>,
     endpoints: Vec<Rc<LiveEndpoint>>,
+    circuit: Rc<Circuit>,
     balancer: Balancer,
 }
 
 impl LiveCluster {
     pub(super) fn new(shared: Rc<Shared>, config: &Arc<Cluster>) -> Rc<Self> {
         let limits = shared.limits.cluster(&config.name, &config.limits);
+        let status = shared.status.register(config, limits.clone());
+        let circuit = Circuit::new(config.name.clone(), status.circuit.clone());
         let cluster = Self {
             name: config.name.clone(),
-            status: shared.status.register(config, limits.clone()),
-            state: RefCell::new(State::new(config.clone())),
+            state: RefCell::new(State::new(config.clone(), circuit)),
+            status,
             limits: WorkerLimits::new(limits),
             queue: Queue::default(),
             last_used: Cell::new(shared.swept.get()),
@@ -108,6 +112,7 @@ impl LiveCluster {
         for endpoint in &state.endpoints {
             endpoint.http1.retire_idle(idle_timeout, now);
             endpoint.http2.retire_idle(idle_timeout, now);
+            endpoint.gate.tick(now);
         }
     }
 
@@ -133,7 +138,7 @@ impl LiveCluster {
                 format!("cluster {} has no endpoint", self.name),
             )),
             None => Err(ConnectError::new(
-                RequestError::NoHealthyEndpoint,
+                RequestError::CircuitOpen,
                 format!(
                     "the breakers of cluster {} let no request through",
                     self.name
@@ -143,7 +148,7 @@ impl LiveCluster {
     }
 
     /// Begins to time an endpoint.
-    pub(super) fn attempt<'a>(&self, endpoint: &'a LiveEndpoint) -> Attempt<'a> {
+    pub(super) fn attempt<'a>(&self, endpoint: &'a Rc<LiveEndpoint>) -> Attempt<'a> {
         let state = self.state.borrow();
         let judgement = Judgement {
             decay: state.balancer.decay(),
@@ -155,7 +160,7 @@ impl LiveCluster {
     /// Opens a connection to an endpoint.
     pub(super) async fn open(
         &self,
-        endpoint: &LiveEndpoint,
+        endpoint: &Rc<LiveEndpoint>,
         alpn: Alpn,
     ) -> Result<Stream, ConnectError> {
         let within = self.connect_timeout();
@@ -164,7 +169,7 @@ impl LiveCluster {
         let opened = self.shared.connector.connect(&config, alpn, within).await;
         match &opened {
             // Only for opaque bytes is the time to connect the latency: a request has its own.
-            Ok(_) if alpn == Alpn::Tcp => attempt.responded(),
+            Ok(_) if alpn == Alpn::Tcp => attempt.connected(),
             Ok(_) => attempt.excused(),
             Err(error) => {
                 endpoint.counters.connect_failures.increment();
@@ -211,11 +216,12 @@ impl fmt::Debug for LiveCluster {
 }
 
 impl State {
-    fn new(config: Arc<Cluster>) -> Self {
+    fn new(config: Arc<Cluster>, circuit: Rc<Circuit>) -> Self {
         let mut state = Self {
             balancer: Balancer::new(&config.load_balancer, fastrand::u64(..)),
             superseded: Vec::new(),
             endpoints: Vec::new(),
+            circuit,
             config,
         };
         state.replace_endpoints();
@@ -258,6 +264,7 @@ impl State {
                 None => Rc::new(LiveEndpoint::new(
                     config.clone(),
                     self.balancer.default_rtt(),
+                    self.circuit.clone(),
                     now,
                 )),
             });
@@ -265,5 +272,8 @@ impl State {
         for endpoint in known.into_values() {
             endpoint.retire();
         }
+        let gates = self.endpoints.iter().map(|endpoint| &endpoint.gate);
+        self.circuit
+            .configure(self.config.breaker.as_ref(), gates, now);
     }
 }

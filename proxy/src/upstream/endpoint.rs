@@ -2,11 +2,15 @@
 
 use super::{
     balancer::{Latency, Load},
+    breaker::Era,
+    circuit::{Circuit, Gate},
     connect::ConnectError,
     http1, http2,
     status::{EndpointCounters, micros},
+    unfinished::Unfinished,
 };
-use crate::{error::Fault, snapshot::Endpoint};
+use crate::{error::Fault, http::reply, snapshot::Endpoint};
+use http::{HeaderMap, StatusCode};
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
@@ -26,21 +30,28 @@ pub struct LiveEndpoint {
     latency: Cell<Latency>,
     retired: Cell<bool>,
     pub(super) counters: Arc<EndpointCounters>,
+    pub(super) gate: Gate,
     pub(super) http1: http1::Pool,
     pub(super) http2: http2::Pool,
 }
 
 impl LiveEndpoint {
-    pub(crate) fn new(config: Arc<Endpoint>, default_rtt: Duration, now: Instant) -> Self {
+    pub(crate) fn new(
+        config: Arc<Endpoint>,
+        default_rtt: Duration,
+        circuit: Rc<Circuit>,
+        now: Instant,
+    ) -> Self {
         let counters = Arc::new(EndpointCounters::default());
         Self {
             address: config.address,
             identity: config.identity.clone(),
-            config: RefCell::new(config),
             latency: Cell::new(Latency::assumed(default_rtt, now)),
             retired: Cell::new(false),
+            gate: Gate::new(circuit, config.address, counters.clone()),
             http1: http1::Pool::new(counters.clone()),
             http2: http2::Pool::default(),
+            config: RefCell::new(config),
             counters,
         }
     }
@@ -72,6 +83,7 @@ impl LiveEndpoint {
     /// Closes what is idle. Connections in use are closed as they are given back.
     pub(super) fn retire(&self) {
         self.retired.set(true);
+        self.gate.retire();
         self.http1.clear();
         self.http2.clear();
     }
@@ -80,6 +92,10 @@ impl LiveEndpoint {
 impl Load for Rc<LiveEndpoint> {
     fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    fn admits(&self, now: Instant) -> bool {
+        self.gate.admits(now)
     }
 
     fn in_flight(&self) -> u32 {
@@ -95,13 +111,17 @@ impl Load for Rc<LiveEndpoint> {
 #[derive(Debug)]
 pub(super) struct InFlight {
     endpoint: Rc<LiveEndpoint>,
+    era: Option<Era>,
 }
 
 impl InFlight {
     pub(super) fn begin(endpoint: Rc<LiveEndpoint>) -> Self {
         endpoint.counters.in_flight.increment();
         endpoint.counters.requests.increment();
-        Self { endpoint }
+        Self {
+            era: endpoint.gate.enter(super::now),
+            endpoint,
+        }
     }
 
     pub(super) fn endpoint(&self) -> &Rc<LiveEndpoint> {
@@ -119,15 +139,20 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.endpoint.counters.in_flight.decrement();
+        if let Some(era) = self.era {
+            self.endpoint.gate.leave(era);
+        }
     }
 }
 
-/// Something that an endpoint is timed at: a connection, or a request up to the head of its response.
+/// Something that an endpoint is judged by: a connection, or a request up to the head of its response.
 #[derive(Debug)]
 pub(super) struct Attempt<'a> {
-    endpoint: &'a LiveEndpoint,
+    endpoint: &'a Rc<LiveEndpoint>,
     judgement: Judgement,
     started: Instant,
+    /// What the endpoint's breaker counts it in.
+    era: Option<Era>,
     judged: bool,
 }
 
@@ -142,22 +167,37 @@ pub(super) struct Judgement {
 
 impl<'a> Attempt<'a> {
     /// Begins now.
-    pub(super) fn begin(endpoint: &'a LiveEndpoint, judgement: Judgement) -> Self {
+    pub(super) fn begin(endpoint: &'a Rc<LiveEndpoint>, judgement: Judgement) -> Self {
         Self {
-            endpoint,
             judgement,
             started: super::now(),
+            era: endpoint.gate.era(),
             judged: false,
+            endpoint,
         }
     }
 
     /// The endpoint answered: the time it took is its latency. What follows, such as the body of the
-    /// response, may be a stream that lasts for hours.
-    pub(super) fn responded(mut self) {
-        let now = super::now();
-        self.judge(now, |latency, elapsed, Judgement { decay, .. }| {
-            latency.observe(elapsed, now, decay);
-        });
+    /// response, may be a stream that lasts for hours; to a breaker it may still be a failure.
+    pub(super) fn responded(
+        mut self,
+        status: StatusCode,
+        fields: &HeaderMap,
+    ) -> Option<Unfinished> {
+        let now = self.timed();
+        let era = self.era?;
+        let grpc_code = reply::grpc_status(fields);
+        let gate = &self.endpoint.gate;
+        let era = gate.head(era, status, grpc_code, now - self.started, now)?;
+        Some(Unfinished::new(self.endpoint.clone(), era, now))
+    }
+
+    /// The connection is there, which is all that can be told of opaque bytes.
+    pub(super) fn connected(mut self) {
+        let now = self.timed();
+        if let Some(era) = self.era {
+            self.endpoint.gate.served(era, now);
+        }
     }
 
     /// It came to nothing: held against the endpoint where the endpoint is at fault.
@@ -170,11 +210,24 @@ impl<'a> Attempt<'a> {
         self.judge(now, |latency, elapsed, Judgement { decay, worst }| {
             latency.penalize(elapsed, worst, now, decay);
         });
+        if let Some(era) = self.era {
+            let gate = &self.endpoint.gate;
+            gate.failed(era, error.error, now - self.started, now);
+        }
     }
 
-    /// How it went says nothing about the endpoint's latency.
+    /// How it went says nothing about the endpoint.
     pub(super) fn excused(mut self) {
         self.judged = true;
+    }
+
+    /// Takes the time until now for the endpoint's latency.
+    fn timed(&mut self) -> Instant {
+        let now = super::now();
+        self.judge(now, |latency, elapsed, Judgement { decay, .. }| {
+            latency.observe(elapsed, now, decay);
+        });
+        now
     }
 
     fn judge(&mut self, now: Instant, judge: impl FnOnce(&mut Latency, Duration, Judgement)) {

@@ -11,6 +11,9 @@
 //! - [`send`]: the way of a request, or of an opaque connection, to an endpoint and back.
 //! - [`queue`]: requests that wait because the cluster may have no more connections.
 //! - [`balancer`]: which endpoint. Pure.
+//! - [`breaker`]: whether an endpoint takes requests. Pure.
+//! - [`circuit`]: the breakers of a cluster: how many may be ejected, and who learns of it.
+//! - [`unfinished`]: a response whose end may yet be held against its endpoint.
 //! - [`endpoint`]: one endpoint: its latency and its pools.
 //! - [`http1`], [`http2`]: the connections to an endpoint, by version.
 //! - [`keep_alive`]: how long an endpoint keeps idle HTTP/1.1 connections. Pure.
@@ -22,7 +25,9 @@
 //! All but `limits` and `status` belong to one worker and are not `Send`.
 
 pub(crate) mod balancer;
+mod breaker;
 mod call;
+mod circuit;
 mod cluster;
 mod connect;
 mod endpoint;
@@ -35,6 +40,7 @@ mod registry;
 mod request;
 mod send;
 mod status;
+mod unfinished;
 
 pub use call::Call;
 pub use cluster::LiveCluster;
@@ -43,7 +49,10 @@ pub use endpoint::LiveEndpoint;
 pub use limits::LimitRegistry;
 pub use registry::Upstreams;
 pub use send::{Connected, Failed, Hold, Sent};
-pub use status::{ClusterSummary, ConnectionSummary, EndpointSummary, StatusRegistry, Usage};
+pub use status::{
+    BreakerSummary, CircuitSummary, ClusterSummary, ConnectionSummary, EndpointSummary,
+    StatusRegistry, Usage,
+};
 
 use std::time::Instant;
 

@@ -153,7 +153,13 @@ impl LiveCluster {
         if endpoint.is_retired() {
             return;
         }
-        let unwanted = self.queue.hand_over(Returned { endpoint, idle });
+        let admits = endpoint.gate.admits(super::now());
+        let returned = Returned { endpoint, idle };
+        let unwanted = match admits {
+            true => self.queue.hand_over(returned),
+            // Who waits must not come to an endpoint that was ejected in the meantime.
+            false => Some(returned),
+        };
         // When somebody on another worker waits, closing the connection is the only way to pass it on.
         if let Some(Returned { endpoint, idle }) = unwanted
             && !self.somebody_waits()

@@ -9,6 +9,7 @@ use super::{
     limits::{Permit, Resource},
     queue::{Returned, Waited},
     request::{make_http1, make_http2},
+    unfinished::Unfinished,
 };
 use crate::{
     error::{Fault, RequestError},
@@ -160,7 +161,8 @@ impl LiveCluster {
             let first = connection.requests() == 0;
             let error = match connection.send(request, lease.clone()).await {
                 Ok(response) => {
-                    attempt.responded();
+                    let unfinished = attempt.responded(response.status(), response.headers());
+                    let response = Unfinished::watch(unfinished, response);
                     // What it says once per connection it need not be asked again.
                     if first && let Some(field) = response.headers().get(KEEP_ALIVE) {
                         endpoint.http1.announced(field, super::now());
@@ -253,11 +255,12 @@ impl LiveCluster {
                     (error, false)
                 }
                 Ok(response) => {
-                    attempt.responded();
+                    let unfinished = attempt.responded(response.status(), response.headers());
                     return Ok(Sent::over_http2(
                         response,
                         endpoint.clone(),
                         Hold::http(lease, Some(stream)),
+                        unfinished,
                     ));
                 }
                 Err(http2::NoResponse::Unsent(again)) => {
@@ -353,15 +356,28 @@ impl LiveCluster {
 }
 
 impl Sent {
-    fn over_http2(response: Response<Incoming>, endpoint: Rc<LiveEndpoint>, hold: Hold) -> Self {
+    fn over_http2(
+        response: Response<Incoming>,
+        endpoint: Rc<LiveEndpoint>,
+        hold: Hold,
+        unfinished: Option<Unfinished>,
+    ) -> Self {
         let upgrades = response.extensions().get::<OnUpgrade>().is_some();
         let (head, body) = response.into_parts();
         let (body, hold) = match body.is_end_stream() {
-            true => (Body::Empty, upgrades.then_some(hold)),
-            false => (
-                Body::h2_response(body).observed(HoldToEnd { _hold: hold }),
-                None,
-            ),
+            true => {
+                if let Some(unfinished) = unfinished {
+                    unfinished.complete();
+                }
+                (Body::Empty, upgrades.then_some(hold))
+            }
+            false => {
+                let observer = HoldToEnd {
+                    unfinished,
+                    _hold: hold,
+                };
+                (Body::h2_response(body).observed(observer), None)
+            }
         };
         Self {
             response: Response::from_parts(head, body),
@@ -408,11 +424,22 @@ impl Hold {
 
 /// Lets go of a hold when the body ends: observers are dropped with their last call.
 struct HoldToEnd {
+    unfinished: Option<Unfinished>,
     _hold: Hold,
 }
 
 impl Observer for HoldToEnd {
-    fn end(&mut self, _: BodyEnd<'_>) {}
+    fn data(&mut self, bytes: usize) {
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.data(bytes);
+        }
+    }
+
+    fn end(&mut self, end: BodyEnd<'_>) {
+        if let Some(unfinished) = &mut self.unfinished {
+            unfinished.end(end);
+        }
+    }
 }
 
 /// What a request takes up for as long as it is in flight.

@@ -2,6 +2,11 @@
 //!
 //! A worker counts in atomics that only it writes; another thread adds up the workers when it is asked.
 
+mod breaker;
+
+pub use breaker::{BreakerSummary, CircuitSummary};
+pub(super) use breaker::{CircuitCounters, ShownBreaker};
+
 use super::limits::{ClusterLimits, Resource};
 use crate::snapshot::{Cluster, Endpoint, LoadBalancer};
 use serde::Serialize;
@@ -39,6 +44,8 @@ pub struct ClusterSummary {
     pub pending: Usage,
     /// Requests in flight.
     pub requests: Usage,
+    /// Its breakers; absent where it has none.
+    pub breakers: Option<CircuitSummary>,
     /// By address.
     pub endpoints: Vec<EndpointSummary>,
 }
@@ -77,6 +84,8 @@ pub struct EndpointSummary {
     pub connections: ConnectionSummary,
     /// What went wrong last.
     pub last_error: Option<String>,
+    /// Whether it takes requests; absent where the cluster has no breaker.
+    pub breaker: Option<BreakerSummary>,
 }
 
 /// The open connections to an endpoint.
@@ -103,6 +112,7 @@ impl StatusRegistry {
     ) -> Arc<ClusterStatus> {
         let status = Arc::new(ClusterStatus {
             limits,
+            circuit: Arc::default(),
             shown: Mutex::new(Shown {
                 config: config.clone(),
                 endpoints: Vec::new(),
@@ -124,30 +134,33 @@ impl StatusRegistry {
             BTreeMap::new();
         for worker in live {
             let shown = worker.shown.lock().unwrap_or_else(PoisonError::into_inner);
-            let (_, endpoints) = summaries
-                .entry(shown.config.name.clone())
-                .or_insert_with(|| {
-                    let summary = ClusterSummary::new(&shown.config, &worker.limits);
-                    (summary, BTreeMap::new())
-                });
+            let (cluster, endpoints) =
+                summaries
+                    .entry(shown.config.name.clone())
+                    .or_insert_with(|| {
+                        let summary = ClusterSummary::new(&shown.config, &worker.limits);
+                        (summary, BTreeMap::new())
+                    });
+            if let Some(breakers) = &mut cluster.breakers {
+                breakers.add(&worker.circuit);
+            }
             for (endpoint, counters) in &shown.endpoints {
-                endpoints
+                let (summary, breakers) = endpoints
                     .entry((endpoint.address, endpoint.identity.clone()))
-                    .or_insert_with(|| EndpointSummary::new(endpoint))
-                    .add(counters);
+                    .or_insert_with(|| (EndpointSummary::new(endpoint), Vec::new()));
+                summary.add(counters);
+                breakers.extend(counters.breaker.read());
             }
         }
         summaries
             .into_values()
-            .map(|(summary, endpoints)| ClusterSummary {
-                endpoints: endpoints.into_values().collect(),
-                ..summary
-            })
+            .map(|(cluster, endpoints)| cluster.with(endpoints))
             .collect()
     }
 }
 
-type EndpointSummaries = BTreeMap<(SocketAddr, Option<SpiffeId>), EndpointSummary>;
+type EndpointSummaries =
+    BTreeMap<(SocketAddr, Option<SpiffeId>), (EndpointSummary, Vec<breaker::Shown>)>;
 
 impl ClusterSummary {
     fn new(config: &Cluster, limits: &ClusterLimits) -> Self {
@@ -167,8 +180,22 @@ impl ClusterSummary {
             connections: usage(Resource::Connections),
             pending: usage(Resource::Pending),
             requests: usage(Resource::Requests),
+            breakers: config.breaker.is_some().then(CircuitSummary::default),
             endpoints: Vec::new(),
         }
+    }
+
+    fn with(mut self, endpoints: EndpointSummaries) -> Self {
+        for (endpoint, breakers) in endpoints.into_values() {
+            if let Some(circuit) = &mut self.breakers {
+                circuit.count(&breakers);
+            }
+            self.endpoints.push(EndpointSummary {
+                breaker: BreakerSummary::of(&breakers),
+                ..endpoint
+            });
+        }
+        self
     }
 }
 
@@ -186,6 +213,7 @@ impl EndpointSummary {
             latency_ms: 0.0,
             connections: ConnectionSummary::default(),
             last_error: None,
+            breaker: None,
         }
     }
 
@@ -215,6 +243,7 @@ impl EndpointSummary {
 #[derive(Debug)]
 pub(super) struct ClusterStatus {
     limits: Arc<ClusterLimits>,
+    pub(super) circuit: Arc<CircuitCounters>,
     shown: Mutex<Shown>,
 }
 
@@ -249,6 +278,7 @@ pub(super) struct EndpointCounters {
     pub(super) http2_active: Count,
     pub(super) http2_idle: Count,
     pub(super) tcp: Count,
+    pub(super) breaker: ShownBreaker,
     last_error: Mutex<Option<String>>,
 }
 

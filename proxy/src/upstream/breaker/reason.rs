@@ -1,4 +1,4 @@
-//! Why a breaker changed its state: a closed list.
+//! Why a breaker changes its state: a closed list.
 
 use super::Failure;
 use std::fmt;
@@ -38,8 +38,11 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
+    /// How many reasons there are.
+    pub(crate) const COUNT: usize = 7;
+
     /// What the reasons are called in logs and metrics, in the order of [`Reason::index`].
-    pub(crate) const LABELS: [&'static str; 7] = [
+    pub(crate) const LABELS: [&'static str; Self::COUNT] = [
         "consecutive-failures",
         "failure-ratio",
         "probe-failed",

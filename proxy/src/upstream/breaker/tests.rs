@@ -121,7 +121,9 @@ fn a_success_ends_the_row() {
 fn a_share_of_failures_ejects_once_there_are_enough_requests() {
     let mut trial = Trial::new(config());
     // Never five in a row: of ten, six fail.
-    let failed = [true, true, false, true, false, true, false, true, false, true];
+    let failed = [
+        true, true, false, true, false, true, false, true, false, true,
+    ];
     for fails in failed.repeat(2) {
         assert_eq!(trial.phase(), Phase::Admit);
         trial.request(if fails { FAILURE } else { Outcome::Success });
@@ -332,7 +334,12 @@ fn what_counts_as_a_failure_is_configured() {
         slower_than: None,
     };
     let head = |failures, status, code, elapsed| {
-        Outcome::of_head(failures, StatusCode::from_u16(status).unwrap(), code, elapsed)
+        Outcome::of_head(
+            failures,
+            StatusCode::from_u16(status).unwrap(),
+            code,
+            elapsed,
+        )
     };
     let status = |status| Outcome::Failure(Failure::Status(StatusCode::from_u16(status).unwrap()));
     for (status, code, elapsed, outcome) in [
@@ -342,8 +349,18 @@ fn what_counts_as_a_failure_is_configured() {
         (500, None, SECOND, status(500)),
         (200, Some(0), SECOND, Outcome::Success),
         (200, Some(5), SECOND, Outcome::Success),
-        (200, Some(14), SECOND, Outcome::Failure(Failure::GrpcCode(14))),
-        (200, None, 3 * SECOND, Outcome::Failure(Failure::Slow(3 * SECOND))),
+        (
+            200,
+            Some(14),
+            SECOND,
+            Outcome::Failure(Failure::GrpcCode(14)),
+        ),
+        (
+            200,
+            None,
+            3 * SECOND,
+            Outcome::Failure(Failure::Slow(3 * SECOND)),
+        ),
     ] {
         assert_eq!(head(&failures, status, code, elapsed), outcome);
         assert_eq!(head(&nothing, status, code, elapsed), Outcome::Success);
@@ -396,7 +413,10 @@ enum Event {
     /// A request, if one is admitted.
     Begin,
     /// One of those under way ends, with nothing to say about the endpoint when there is no outcome.
-    End { which: prop::sample::Index, outcome: Option<bool> },
+    End {
+        which: prop::sample::Index,
+        outcome: Option<bool>,
+    },
     /// Time passes.
     Pass(Duration),
     /// A push.
@@ -420,17 +440,19 @@ fn configs() -> impl Strategy<Value = Config> {
         millis(0..5_000),
         (1..8_u32).prop_map(number),
     )
-        .prop_map(|(consecutive_failures, failure_ratio, open_for, max_open_for, jitter, probes)| {
-            Config {
-                consecutive_failures,
-                failure_ratio,
-                open_for,
-                max_open_for,
-                jitter,
-                half_open_requests: probes,
-                ..config()
-            }
-        })
+        .prop_map(
+            |(consecutive_failures, failure_ratio, open_for, max_open_for, jitter, probes)| {
+                Config {
+                    consecutive_failures,
+                    failure_ratio,
+                    open_for,
+                    max_open_for,
+                    jitter,
+                    half_open_requests: probes,
+                    ..config()
+                }
+            },
+        )
 }
 
 fn events() -> impl Strategy<Value = Event> {
