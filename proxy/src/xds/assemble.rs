@@ -15,6 +15,7 @@ use super::{
         listener::{Listener, Outbound, RouteSource},
         route::IdleTimeout,
     },
+    dns::Host,
     held::{Held, Slot, Value},
 };
 use crate::snapshot::{
@@ -57,6 +58,8 @@ pub struct References {
     pub clusters: BTreeSet<Arc<str>>,
     /// ClusterLoadAssignments.
     pub endpoints: BTreeSet<Arc<str>>,
+    /// Hosts outside of the mesh.
+    pub hosts: BTreeSet<Host>,
 }
 
 /// A destination as shown, with the resources that it was made of.
@@ -101,8 +104,14 @@ impl Assembler {
         }
         for name in &references.clusters {
             let config = held.clusters.get(name).and_then(Slot::held);
-            if let Some(EndpointSource::Named(name)) = config.map(|config| &config.endpoints) {
-                references.endpoints.insert(name.clone());
+            match config.map(|config| &config.endpoints) {
+                Some(EndpointSource::Named(name)) => {
+                    references.endpoints.insert(name.clone());
+                }
+                Some(EndpointSource::Dns(host)) => {
+                    references.hosts.insert(host.clone());
+                }
+                Some(EndpointSource::Inline(_)) | None => {}
             }
         }
         references
@@ -283,6 +292,7 @@ impl Assembler {
                 .endpoints
                 .get(endpoints)
                 .map_or(Missing::Awaited, missing)),
+            Some(EndpointSource::Dns(_)) => Err(Missing::Awaited),
             Some(EndpointSource::Inline(_)) | None => Err(missing(slot)),
         }
     }
@@ -381,6 +391,7 @@ fn endpoints(config: &ClusterConfig, held: &Held) -> Option<Arc<[Arc<Endpoint>]>
             Value::Absent => Some(Arc::default()),
             Value::Awaited => None,
         },
+        EndpointSource::Dns(host) => held.hosts.get(host)?.clone(),
     }
 }
 

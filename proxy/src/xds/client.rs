@@ -10,6 +10,7 @@ use super::{
     Destinations,
     assemble::Change,
     destinations::Feed,
+    dns::{Answer, Dns},
     mirror::{Mirror, Outcome},
 };
 use crate::tls::{
@@ -68,6 +69,7 @@ pub struct Client {
     control_plane: ControlPlane,
     feed: Feed,
     mirror: Mirror,
+    dns: Dns,
     destination_idle: Duration,
     next_sweep: tokio::time::Instant,
     sweep_every: Duration,
@@ -118,6 +120,7 @@ impl Client {
             control_plane,
             mirror: Mirror::new(node, feed.held().clone()),
             feed,
+            dns: Dns::new(None),
             destination_idle: config.destination_idle,
             next_sweep: tokio::time::Instant::now(),
             sweep_every: (config.destination_idle / 4).clamp(SWEEP_LEAST, SWEEP),
@@ -214,7 +217,9 @@ impl Client {
                     Ok(None) => return Ok(Ended::Goodbye),
                     Err(status) => return Ok(ended(&status)),
                 },
-                local = next_local(&mut self.feed, self.next_sweep) => self.handle(local)?,
+                local = next_local(&mut self.feed, &mut self.dns, self.next_sweep) => {
+                    self.handle(local)?;
+                }
             }
         }
     }
@@ -225,7 +230,9 @@ impl Client {
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                local = next_local(&mut self.feed, self.next_sweep) => self.handle(local)?,
+                local = next_local(&mut self.feed, &mut self.dns, self.next_sweep) => {
+                    self.handle(local)?;
+                }
             }
         }
     }
@@ -237,12 +244,17 @@ impl Client {
                 self.publish(changes);
             }
             Local::Wanted(None) => return Err(Stop),
+            Local::Resolved(answer) => {
+                let changes = self.mirror.resolved(answer);
+                self.publish(changes);
+            }
             Local::Sweep => {
                 self.next_sweep = tokio::time::Instant::now() + self.sweep_every;
                 let idle = self.feed.forget_idle(self.destination_idle, Instant::now());
                 if !idle.is_empty() {
                     tracing::debug!(names = ?idle, "destinations not used for a while are forgotten");
                     self.mirror.forget(&idle);
+                    self.dns.follow(&self.mirror.hosts());
                 }
             }
         }
@@ -273,7 +285,8 @@ impl Client {
         self.publish(outcome.changes);
     }
 
-    fn publish(&self, changes: Vec<Change>) {
+    fn publish(&mut self, changes: Vec<Change>) {
+        self.dns.follow(&self.mirror.hosts());
         for change in changes {
             match change {
                 Change::Destination(destination) => self.feed.publish(destination),
@@ -296,12 +309,14 @@ impl Client {
 
 enum Local {
     Wanted(Option<Arc<str>>),
+    Resolved(Answer),
     Sweep,
 }
 
-async fn next_local(feed: &mut Feed, next_sweep: tokio::time::Instant) -> Local {
+async fn next_local(feed: &mut Feed, dns: &mut Dns, next_sweep: tokio::time::Instant) -> Local {
     tokio::select! {
         wanted = feed.wanted() => Local::Wanted(wanted),
+        answer = dns.next() => Local::Resolved(answer),
         () = tokio::time::sleep_until(next_sweep) => Local::Sweep,
     }
 }

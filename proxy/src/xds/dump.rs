@@ -183,6 +183,7 @@ fn cluster(cluster: &Arc<ClusterConfig>) -> Value {
         "endpoints": match &cluster.endpoints {
             EndpointSource::Named(name) => json!(name.as_ref()),
             EndpointSource::Inline(inline) => endpoints(inline),
+            EndpointSource::Dns(host) => json!(host.to_string()),
         },
     })
 }

@@ -1,9 +1,12 @@
 //! The resources that this proxy follows, and what it holds of each.
 
-use super::convert::{self, ClusterConfig, Invalid, Listener, Routes, listener::Outbound};
+use super::{
+    convert::{self, ClusterConfig, Invalid, Listener, Routes, listener::Outbound},
+    dns::{Answer, Host},
+};
 use crate::{snapshot::Endpoint, tls::Roots};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     sync::Arc,
     time::SystemTime,
@@ -28,6 +31,8 @@ pub struct Held {
     pub listeners: Slots<Listener>,
     /// Routes of listeners.
     pub routes: Slots<Arc<Routes>>,
+    /// What DNS says of hosts outside of the mesh; `None` before its first answer.
+    pub hosts: BTreeMap<Host, Option<Arc<[Arc<Endpoint>]>>>,
 }
 
 /// The resources of one type.
@@ -76,6 +81,25 @@ impl Held {
             endpoints: Slots::new(),
             listeners: Slots::new(),
             routes: Slots::new(),
+            hosts: BTreeMap::new(),
+        }
+    }
+
+    /// Follows exactly these hosts from now on. What is known of those that stay is kept.
+    pub fn follow_hosts(&mut self, wanted: &BTreeSet<Host>) {
+        self.hosts.retain(|host, _| wanted.contains(host));
+        for host in wanted {
+            self.hosts.entry(host.clone()).or_default();
+        }
+    }
+
+    /// Takes in what DNS says of a host, if that is still followed.
+    pub(super) fn resolved(&mut self, answer: Answer) {
+        if let Some(held) = self.hosts.get_mut(&answer.host) {
+            let endpoints = reuse(held.as_ref(), answer.endpoints);
+            if held.as_ref() != Some(&endpoints) {
+                *held = Some(endpoints);
+            }
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::{
     assemble::{Assembler, Change},
+    dns::{Answer, Host},
     held::{Held, Value},
 };
 use crate::tls::Roots;
@@ -77,6 +78,17 @@ impl Mirror {
         }
         // Nothing is new to anybody: this only lets go of what was shown.
         self.reassemble();
+    }
+
+    /// Takes in what DNS says of a host.
+    pub(super) fn resolved(&mut self, answer: Answer) -> Vec<Change> {
+        self.held().resolved(answer);
+        self.reassemble()
+    }
+
+    /// The hosts that DNS is to be asked for.
+    pub(super) fn hosts(&self) -> BTreeSet<Host> {
+        self.held().hosts.keys().cloned().collect()
     }
 
     /// The next message for the server, if there is one.
@@ -163,6 +175,7 @@ impl Mirror {
                 }
             }
             if settled {
+                self.held().follow_hosts(&references.hosts);
                 return;
             }
         }

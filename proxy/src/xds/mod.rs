@@ -11,6 +11,7 @@ pub mod assemble;
 pub mod client;
 pub mod convert;
 pub mod destinations;
+pub mod dns;
 mod dump;
 pub mod held;
 mod mirror;

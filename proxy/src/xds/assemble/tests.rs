@@ -9,6 +9,7 @@ use crate::xds::convert::{
     Invalid,
     route::{Host, Rule},
 };
+use crate::xds::dns;
 use crate::xds::held::Refused;
 use std::num::NonZeroU32;
 use weft_xds_proto::resource::ResourceType;
@@ -437,5 +438,33 @@ fn a_destination_that_is_no_longer_followed_is_forgotten_without_a_word() {
     assert_eq!(
         world.assembler.references(&world.held),
         References::default()
+    );
+}
+
+#[test]
+fn a_destination_of_a_dns_cluster_appears_with_the_first_answer() {
+    let mut world = world().http("db");
+    let host = dns::Host {
+        name: "db.example".into(),
+        port: 5432,
+        family: dns::Family::Both,
+    };
+    let config = Value::Held(Arc::new(ClusterConfig {
+        endpoints: EndpointSource::Dns(host.clone()),
+        ..config("db")
+    }));
+    world.held.clusters.insert("db".into(), slot(config));
+    let references = world.assembler.references(&world.held);
+    assert_eq!(references.hosts, [host.clone()].into());
+    world.held.follow_hosts(&references.hosts);
+    assert_eq!(world.assemble(), []);
+
+    world.held.resolved(dns::Answer {
+        endpoints: Arc::new([endpoint("192.0.2.1:5432")]),
+        host,
+    });
+    assert_eq!(
+        only(world.assemble()),
+        http("db", cluster("db", &["192.0.2.1:5432"]))
     );
 }

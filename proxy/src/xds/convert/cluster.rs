@@ -2,9 +2,13 @@
 
 use super::{
     Invalid, endpoints,
-    field::{At, Fault, ads, decode, is, non_zero, not_empty, own_metadata, positive, unsupported},
+    field::{
+        At, Fault, ads, decode, is, non_zero, not_empty, own_metadata, positive, required,
+        unsupported,
+    },
 };
 use crate::snapshot::{Cluster as Settings, Endpoint, Limits, LoadBalancer, cluster::UpstreamHttp};
+use crate::xds::dns::{Family, Host};
 use std::{sync::Arc, time::Duration};
 use weft_xds_proto::{
     envoy::{
@@ -12,7 +16,7 @@ use weft_xds_proto::{
             config::{
                 cluster::v3::{
                     CircuitBreakers, Cluster, LoadBalancingPolicy,
-                    cluster::{ClusterDiscoveryType, DiscoveryType, LbPolicy},
+                    cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, LbPolicy},
                 },
                 core::v3::{RoutingPriority, TransportSocket, transport_socket::ConfigType},
             },
@@ -62,9 +66,14 @@ pub enum EndpointSource {
     Named(Arc<str>),
     /// In the cluster itself (`STATIC`).
     Inline(Arc<[Arc<Endpoint>]>),
+    /// Where DNS says (`STRICT_DNS`, and `LOGICAL_DNS`, of which all addresses count too).
+    Dns(Host),
 }
 
 /// Converts a Cluster.
+///
+/// Hosts of `STRICT_DNS` and `LOGICAL_DNS` are asked for again when their TTL is over, whatever
+/// `dns_refresh_rate` says.
 ///
 /// Not honoured: health checks, outlier detection, `max_retries`, thresholds of priority HIGH, and whatever
 /// only concerns Envoy's own statistics and sockets.
@@ -148,13 +157,33 @@ fn source(cluster: &Cluster, name: &Arc<str>) -> Result<EndpointSource, Fault> {
             let endpoints = endpoints::endpoints(assignment).at("load_assignment")?;
             Ok(EndpointSource::Inline(endpoints))
         }
-        DiscoveryType::StrictDns | DiscoveryType::LogicalDns | DiscoveryType::OriginalDst => {
-            Err(Fault::new(format!(
-                "{} is not supported by this proxy, only EDS and STATIC are",
-                discovery.as_str_name()
-            ))
-            .at("type"))
+        DiscoveryType::StrictDns | DiscoveryType::LogicalDns => {
+            let resolver = cluster.typed_dns_resolver_config.is_some();
+            unsupported("typed_dns_resolver_config", resolver)?;
+            let assignment = cluster.load_assignment.as_ref();
+            let assignment = required("load_assignment", assignment)?;
+            let (name, port) = endpoints::host(assignment).at("load_assignment")?;
+            Ok(EndpointSource::Dns(Host {
+                name,
+                port,
+                family: family(cluster.dns_lookup_family).at("dns_lookup_family")?,
+            }))
         }
+        DiscoveryType::OriginalDst => Err(Fault::new(
+            "ORIGINAL_DST is not supported by this proxy, only EDS, STATIC and DNS are",
+        )
+        .at("type")),
+    }
+}
+
+fn family(family: i32) -> Result<Family, Fault> {
+    match DnsLookupFamily::try_from(family) {
+        Ok(DnsLookupFamily::Auto) => Ok(Family::V6Preferred),
+        Ok(DnsLookupFamily::V4Only) => Ok(Family::V4),
+        Ok(DnsLookupFamily::V6Only) => Ok(Family::V6),
+        Ok(DnsLookupFamily::V4Preferred) => Ok(Family::V4Preferred),
+        Ok(DnsLookupFamily::All) => Ok(Family::Both),
+        Err(_) => Err(Fault::new(format!("{family} is not a family"))),
     }
 }
 

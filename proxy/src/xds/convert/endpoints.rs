@@ -2,7 +2,7 @@
 
 use super::{
     Invalid,
-    field::{At, Fault, non_zero, own_metadata, required, unsupported},
+    field::{At, Fault, non_zero, not_empty, own_metadata, required, unsupported},
 };
 use crate::snapshot::{Endpoint, WorkloadName};
 use std::{
@@ -15,7 +15,7 @@ use weft_xds_proto::{
     envoy::{
         envoy::config::{
             core::v3::{
-                Address, HealthStatus, address, socket_address::PortSpecifier,
+                Address, HealthStatus, SocketAddress, address, socket_address::PortSpecifier,
                 socket_address::Protocol,
             },
             endpoint::v3::{ClusterLoadAssignment, LbEndpoint, lb_endpoint::HostIdentifier},
@@ -71,6 +71,25 @@ pub(super) fn endpoints(assignment: ClusterLoadAssignment) -> Result<Arc<[Arc<En
     Ok(best.into())
 }
 
+/// The one host and port that DNS is to be asked for.
+pub(super) fn host(assignment: &ClusterLoadAssignment) -> Result<(Arc<str>, u16), Fault> {
+    let mut endpoints = assignment.endpoints.iter().flat_map(|l| &l.lb_endpoints);
+    let (Some(only), None) = (endpoints.next(), endpoints.next()) else {
+        return Err(Fault::new("must have one endpoint, the host to ask DNS for").at("endpoints"));
+    };
+    let identifier = only.host_identifier.as_ref();
+    let address = match required("host_identifier", identifier)? {
+        HostIdentifier::Endpoint(endpoint) => required("address", endpoint.address.as_ref())?,
+        HostIdentifier::EndpointName(_) => {
+            return Err(Fault::new("is not supported by this proxy").at("endpoint_name"));
+        }
+    };
+    let at = "endpoints[0].lb_endpoints[0].endpoint.address";
+    let socket = tcp(address).at(at)?;
+    let name = not_empty("socket_address.address", &socket.address).at(at)?;
+    Ok((name.to_ascii_lowercase().into(), port(socket).at(at)?))
+}
+
 /// `None` for one that must not take traffic.
 fn endpoint(lb_endpoint: LbEndpoint, zone: &Arc<str>) -> Result<Option<Endpoint>, Fault> {
     let metadata =
@@ -113,24 +132,32 @@ fn endpoint(lb_endpoint: LbEndpoint, zone: &Arc<str>) -> Result<Option<Endpoint>
 }
 
 fn socket_address(address: &Address) -> Result<SocketAddr, Fault> {
+    let socket = tcp(address)?;
+    let ip: IpAddr = socket.address.parse().map_err(|_| {
+        Fault::new(format!("must be an IP address, got {:?}", socket.address))
+            .at("socket_address.address")
+    })?;
+    Ok(SocketAddr::new(ip.to_canonical(), port(socket)?))
+}
+
+fn tcp(address: &Address) -> Result<&SocketAddress, Fault> {
     let Some(address::Address::SocketAddress(socket)) = &address.address else {
         return Err(Fault::new("must be a socket_address"));
     };
     if socket.protocol != Protocol::Tcp as i32 {
         return Err(Fault::new("must be TCP").at("socket_address.protocol"));
     }
-    let ip: IpAddr = socket.address.parse().map_err(|_| {
-        Fault::new(format!("must be an IP address, got {:?}", socket.address))
-            .at("socket_address.address")
-    })?;
+    Ok(socket)
+}
+
+fn port(socket: &SocketAddress) -> Result<u16, Fault> {
     let port = match socket.port_specifier {
         Some(PortSpecifier::PortValue(port)) => u16::try_from(port).ok().filter(|port| *port != 0),
         Some(PortSpecifier::NamedPort(_)) | None => None,
     };
-    let port = port.ok_or_else(|| {
+    port.ok_or_else(|| {
         Fault::new("must be a number from 1 to 65535").at("socket_address.port_value")
-    })?;
-    Ok(SocketAddr::new(ip.to_canonical(), port))
+    })
 }
 
 /// What telemetry calls a workload; an empty part is unknown.

@@ -2,6 +2,7 @@
 //! becomes of it when one field is wrong.
 
 mod cluster;
+mod dns;
 mod endpoints;
 mod listener;
 mod route;

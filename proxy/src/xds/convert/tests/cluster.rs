@@ -233,11 +233,11 @@ fn what_is_wrong_is_named() {
         (
             Cluster {
                 cluster_discovery_type: Some(ClusterDiscoveryType::Type(
-                    DiscoveryType::LogicalDns.into(),
+                    DiscoveryType::OriginalDst.into(),
                 )),
                 ..cluster()
             },
-            "type: LOGICAL_DNS is not supported by this proxy, only EDS and STATIC are",
+            "type: ORIGINAL_DST is not supported by this proxy, only EDS, STATIC and DNS are",
         ),
         (
             Cluster {
