@@ -1,7 +1,11 @@
 //! Which resources a change may affect: a superset, so that the rest need not be looked at.
 
-use super::name::service_names;
-use crate::world::{Change, ObjectKey, Service, World};
+use super::{inbound::Limits, name::service_names};
+use crate::world::{
+    Change, ObjectKey, Service, World,
+    policy::{Target, TrafficPolicy},
+    route::Route,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -114,6 +118,7 @@ pub fn affected(old: &World, new: &World, change: &Change) -> Affected {
             }
         }
     }
+    Terms::of(old, new, change).add_to(&mut affected, old, new);
     for key in &change.endpoints {
         for address in moved(old, new, key) {
             for world in [old, new] {
@@ -124,22 +129,122 @@ pub fn affected(old: &World, new: &World, change: &Change) -> Affected {
     affected
 }
 
+/// The services whose terms may differ: what policies and routes say of calls to them.
+#[derive(Default)]
+struct Terms {
+    /// Those that a policy is for.
+    policies: BTreeSet<ObjectKey>,
+    /// Those that a route is for, or whose requests go elsewhere than before, or otherwise.
+    routes: BTreeSet<ObjectKey>,
+}
+
+impl Terms {
+    fn of(old: &World, new: &World, change: &Change) -> Self {
+        let mut terms = Self::default();
+        for world in [old, new] {
+            for key in &change.policies {
+                if let Some(policy) = world.traffic_policy(key) {
+                    terms.of_policy(world, policy);
+                }
+            }
+            let routes = change.routes.iter();
+            for route in routes.filter_map(|reference| world.route(reference)) {
+                terms.of_route(route);
+            }
+            let granted = || {
+                let services = world.services().into_iter().map(|service| &service.key);
+                services.filter(|key| change.grants.contains(&key.namespace))
+            };
+            // Grants are rare, and without a change of one the services need not be gone through.
+            let granted = (!change.grants.is_empty()).then(granted);
+            for key in change.services.iter().chain(granted.into_iter().flatten()) {
+                world.routes_to(key).for_each(|route| terms.of_route(route));
+                for policy in world.policies_to(key) {
+                    terms.of_policy(world, policy);
+                }
+            }
+        }
+        terms
+    }
+
+    fn of_policy(&mut self, world: &World, policy: &TrafficPolicy) {
+        for target in &policy.targets {
+            match target {
+                Target::Service { service, .. } => {
+                    self.policies.insert(service.clone());
+                    // Routes say by what their backends' balancers hash.
+                    world
+                        .routes_to(service)
+                        .for_each(|route| self.of_route(route));
+                }
+                Target::Route { route, .. } => {
+                    world
+                        .route(route)
+                        .into_iter()
+                        .for_each(|route| self.of_route(route));
+                }
+            }
+        }
+    }
+
+    fn of_route(&mut self, route: &Route) {
+        let parents = route.parents.iter().map(|parent| &parent.service);
+        self.routes.extend(parents.cloned());
+    }
+
+    fn add_to(&self, affected: &mut Affected, old: &World, new: &World) {
+        for key in self.policies.union(&self.routes) {
+            let limits_differ = limits(old, key) != limits(new, key);
+            for world in [old, new] {
+                let Some(service) = world.service(key) else {
+                    continue;
+                };
+                routes(world, service, affected);
+                let of_policy = self.policies.contains(key);
+                if of_policy {
+                    endpoints(world, key, affected);
+                }
+                // The addresses behind a headless service have its policy.
+                if limits_differ || (of_policy && service.addresses.is_empty()) {
+                    for endpoint in world.slices(key).flat_map(|slice| &slice.endpoints) {
+                        at_address(world, endpoint.address, affected);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What workloads behind a service limit because of it, by its ports.
+fn limits(world: &World, key: &ObjectKey) -> Vec<Limits> {
+    let service = world.service(key).into_iter();
+    service
+        .flat_map(|service| service.ports.iter().map(move |port| (service, port)))
+        .map(|front| Limits::plan(world, &[front]))
+        .collect()
+}
+
+/// The routes of a service.
+fn routes(world: &World, service: &Service, affected: &mut Affected) {
+    for port in &service.ports {
+        let name = service_names(world, service, port).canonical;
+        affected.add(ResourceType::Route, &name);
+    }
+    affected.add(ResourceType::Route, &super::route::OUTBOUND.into());
+}
+
 /// The resources of a service, as far as its endpoints do not decide them.
 fn service_itself(world: &World, service: &Service, affected: &mut Affected) {
     for port in &service.ports {
         let names = service_names(world, service, port);
-        for ty in [
-            ResourceType::Cluster,
-            ResourceType::Endpoints,
-            ResourceType::Route,
-        ] {
+        for ty in [ResourceType::Cluster, ResourceType::Endpoints] {
             affected.add(ty, &names.canonical);
         }
         for name in names.listeners() {
             affected.add(ResourceType::Listener, &name);
         }
     }
-    affected.add(ResourceType::Route, &super::route::OUTBOUND.into());
+    routes(world, service, affected);
 }
 
 /// The resources that the endpoints of a service decide. The cluster is among them as Envoy's holds the

@@ -31,7 +31,23 @@ impl Envoy {
     pub const OUTBOUND: &str = "weft.dev/outbound";
 }
 
+/// What decides about the content of a resource that is the same for all clients of a kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Form {
+    Weft,
+    Grpc,
+    Envoy,
+}
+
 impl Dialect {
+    pub(super) const fn form(&self) -> Form {
+        match self {
+            Self::Weft => Form::Weft,
+            Self::Grpc => Form::Grpc,
+            Self::Envoy(_) => Form::Envoy,
+        }
+    }
+
     /// The dialect of a node, by its `user_agent_name` and the strings of its metadata.
     ///
     /// Errors with what is wrong with the metadata.

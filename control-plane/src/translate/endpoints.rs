@@ -5,7 +5,7 @@ use super::{
     name::{self, Destination},
     proto::{self, metadata, number},
 };
-use crate::world::World;
+use crate::world::{Workload, World};
 use envoy_types::pb::{
     envoy::config::{
         core::v3::{Locality, Metadata},
@@ -16,7 +16,7 @@ use envoy_types::pb::{
     },
     google::protobuf::{Struct, Value, value::Kind},
 };
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16, sync::Arc};
 use weft_xds_proto::{spiffe::SpiffeId, weft::v1::EndpointMetadata};
 
 /// The endpoints of a destination.
@@ -24,6 +24,7 @@ use weft_xds_proto::{spiffe::SpiffeId, weft::v1::EndpointMetadata};
 pub(super) struct Endpoints {
     name: Arc<str>,
     metadata: EndpointData,
+    /// In order of their addresses, by zone.
     zones: BTreeMap<Arc<str>, Vec<Endpoint>>,
 }
 
@@ -45,6 +46,8 @@ struct Endpoint {
     identity: Option<SpiffeId>,
     workload: Arc<str>,
     namespace: Arc<str>,
+    /// 1 unless the algorithm of the cluster looks at weights: every proxy's others would, too.
+    weight: NonZeroU16,
 }
 
 /// The name, and the value of `tlsMode`, of the socket that endpoints of the mesh ask for.
@@ -72,6 +75,7 @@ impl Endpoints {
             (Dialect::Envoy(_), Destination::Service(..)) => EndpointData::Envoy,
             (Dialect::Envoy(_), Destination::Workload(..)) => return None,
         };
+        let weighted = destination.policy(world).algorithm.is_weighted();
         let mut zones: BTreeMap<Arc<str>, Vec<Endpoint>> = BTreeMap::new();
         for endpoint in destination.endpoints(world) {
             let workload = endpoint.workload.as_ref();
@@ -87,6 +91,9 @@ impl Endpoints {
                     namespace: workload
                         .map(|w| w.key.namespace.clone())
                         .unwrap_or_default(),
+                    weight: workload
+                        .filter(|_| weighted)
+                        .map_or(Workload::DEFAULT_WEIGHT, |workload| workload.weight),
                 });
         }
         Some(Self {
@@ -109,15 +116,17 @@ impl Endpoints {
     }
 
     fn locality(&self, zone: &Arc<str>, endpoints: &[Endpoint]) -> LocalityLbEndpoints {
-        let count = u32::try_from(endpoints.len()).unwrap_or(u32::MAX);
+        let weight = endpoints
+            .iter()
+            .fold(0u32, |sum, e| sum.saturating_add(e.weight.get().into()));
         LocalityLbEndpoints {
             // gRPC drops endpoints without a locality or whose locality has no weight (gRFC A27). By this
-            // weight every endpoint of every zone gets the same share.
+            // weight every endpoint of every zone gets its own share.
             locality: Some(Locality {
                 zone: zone.to_string(),
                 ..Locality::default()
             }),
-            load_balancing_weight: number(count),
+            load_balancing_weight: number(weight),
             lb_endpoints: endpoints
                 .iter()
                 .map(|endpoint| LbEndpoint {
@@ -125,7 +134,7 @@ impl Endpoints {
                         address: proto::address(endpoint.address),
                         ..EndpointMessage::default()
                     })),
-                    load_balancing_weight: number(1u32),
+                    load_balancing_weight: number(endpoint.weight.get()),
                     metadata: self.metadata.of(endpoint),
                     ..LbEndpoint::default()
                 })

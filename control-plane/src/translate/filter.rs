@@ -44,12 +44,19 @@ pub(super) fn routes(routes: RouteConfiguration) -> RouteSpecifier {
     RouteSpecifier::RouteConfig(routes)
 }
 
+/// HTTP, through these filters and then the router.
 pub(super) fn http(
     name: &str,
     codec: CodecType,
     idle_timeout: Option<Duration>,
     routes: RouteSpecifier,
+    filters: Vec<HttpFilter>,
 ) -> HttpConnectionManager {
+    let router = HttpFilter {
+        name: "envoy.filters.http.router".to_owned(),
+        config_type: Some(http_filter::ConfigType::TypedConfig(any(Router::default()))),
+        ..HttpFilter::default()
+    };
     HttpConnectionManager {
         stat_prefix: name.to_owned(),
         codec_type: codec.into(),
@@ -59,11 +66,7 @@ pub(super) fn http(
             upgrade_type: "websocket".to_owned(),
             ..UpgradeConfig::default()
         }],
-        http_filters: vec![HttpFilter {
-            name: "envoy.filters.http.router".to_owned(),
-            config_type: Some(http_filter::ConfigType::TypedConfig(any(Router::default()))),
-            ..HttpFilter::default()
-        }],
+        http_filters: filters.into_iter().chain([router]).collect(),
         ..HttpConnectionManager::default()
     }
 }

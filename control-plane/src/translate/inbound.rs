@@ -1,5 +1,9 @@
 //! The inbound listener of a workload: what its proxy requires of callers.
 
+mod limits;
+
+pub(super) use limits::Limits;
+
 use super::{
     filter::{HTTP_DETECTED, http, http_filter, http_inspector, routes, tcp_filter, tls_inspector},
     name,
@@ -44,6 +48,7 @@ struct Port {
     number: Option<u16>,
     protocol: Protocol,
     mtls: MtlsMode,
+    limits: Limits,
 }
 
 /// The cluster of the application behind the proxy. It is not a resource: the proxy knows it.
@@ -52,6 +57,7 @@ const LOCAL_CLUSTER: &str = "inbound";
 impl Inbound {
     pub(super) fn plan(world: &World, name: &str) -> Option<Self> {
         let workload = name::inbound(world, name)?;
+        let fronts = world.fronts(workload);
         let declared = world
             .inbound_ports(workload)
             .into_iter()
@@ -62,6 +68,10 @@ impl Inbound {
                 number,
                 protocol,
                 mtls: world.mtls_mode(workload, number),
+                limits: number
+                    .and_then(|number| fronts.get(&number))
+                    .map(|fronts| Limits::plan(world, fronts))
+                    .unwrap_or_default(),
             })
             .collect();
         Some(Self {
@@ -104,6 +114,7 @@ impl Inbound {
                 codec,
                 self.idle_timeout,
                 routes(route::to_local_cluster(LOCAL_CLUSTER)),
+                port.limits.filters(),
             ))
         };
         let tcp = || tcp_filter(LOCAL_CLUSTER, &LOCAL_CLUSTER.into());

@@ -73,7 +73,7 @@ pub fn plan(world: &World, dialect: &Dialect, ty: ResourceType, name: &str) -> O
             Gateway::plan(world, envoy, name).map(Kind::Gateway)
         }
         (ResourceType::Route, Dialect::Weft | Dialect::Grpc) => {
-            Routes::plan(world, name).map(Kind::Routes)
+            Routes::plan(world, dialect, name).map(Kind::Routes)
         }
         (ResourceType::Route, Dialect::Envoy(_)) => {
             AllRoutes::plan(world, name).map(Kind::AllRoutes)
@@ -152,7 +152,7 @@ enum Kind {
 }
 
 /// Part of every version: to be raised when the same plan comes to be rendered differently.
-const RENDER_REVISION: u32 = 1;
+const RENDER_REVISION: u32 = 2;
 
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 //! What the names of resources mean in a world, and which names a service has.
 
-use crate::world::{Endpoint, ObjectKey, Service, ServicePort, Workload, World};
+use crate::world::{
+    Endpoint, ObjectKey, PortPolicy, Service, ServicePort, Workload, World, policy::ServiceRef,
+};
 use std::{net::SocketAddr, sync::Arc};
 use weft_xds_proto::names::{address, authority, service_host};
 
@@ -55,6 +57,13 @@ pub(super) fn canonical(world: &World, service: &Service, port: &ServicePort) ->
     .into()
 }
 
+/// The name that the cluster of a service port has that something else names.
+pub(super) fn referred(world: &World, reference: &ServiceRef) -> Arc<str> {
+    let ObjectKey { namespace, name } = &reference.service;
+    let host = service_host(name, namespace, world.cluster_domain());
+    authority(&host, reference.port.get()).into()
+}
+
 /// What a name of a listener stands for.
 pub(super) enum Destination<'a> {
     /// A port of a service.
@@ -72,6 +81,19 @@ impl Destination<'_> {
         }
     }
 
+    /// What is in force for calls to it. A headless service is called by the addresses of its workloads, which for
+    /// that reason have its policy; other services are called by their own, and their workloads have the mesh's.
+    pub(super) fn policy(&self, world: &World) -> PortPolicy {
+        let front = match self {
+            Self::Service(service, port) => Some((*service, *port)),
+            Self::Workload(workload, address) => headless_front(world, workload, address.port()),
+        };
+        match front {
+            Some((service, port)) => world.policy(service, port),
+            None => world.default_policy(),
+        }
+    }
+
     /// Where it is served.
     pub(super) fn endpoints(&self, world: &World) -> Vec<Endpoint> {
         match self {
@@ -83,6 +105,19 @@ impl Destination<'_> {
             }],
         }
     }
+}
+
+/// The only headless service in front of a port of a workload.
+fn headless_front<'a>(
+    world: &'a World,
+    workload: &Workload,
+    port: u16,
+) -> Option<(&'a Arc<Service>, &'a ServicePort)> {
+    let fronts = world.fronts(workload).remove(&port)?;
+    let mut headless = fronts
+        .into_iter()
+        .filter(|(service, _)| service.addresses.is_empty());
+    headless.next().filter(|_| headless.next().is_none())
 }
 
 /// The destination that a listener of this name leads to.

@@ -5,7 +5,7 @@ use super::{
     filter::{HTTP_DETECTED, http, http_filter, http_inspector, routes_by_name, tcp_filter},
     name::{self, Destination},
     proto,
-    route::OUTBOUND,
+    route::{OUTBOUND, fault_filter},
 };
 use crate::world::{Protocol, World};
 use envoy_types::pb::envoy::{
@@ -46,6 +46,7 @@ impl Outbound {
                 codec,
                 self.idle_timeout,
                 routes_by_name(&self.cluster),
+                Vec::new(),
             ))],
             ..FilterChain::default()
         };
@@ -111,6 +112,7 @@ impl Target {
             CodecType::Auto,
             None,
             routes_by_name(&self.route),
+            Vec::new(),
         );
         Message {
             name: self.name.to_string(),
@@ -143,6 +145,7 @@ impl Gateway {
             CodecType::Auto,
             self.idle_timeout,
             routes_by_name(OUTBOUND),
+            vec![fault_filter()],
         );
         Message {
             name: OUTBOUND.to_owned(),

@@ -1,14 +1,18 @@
 //! Small pieces of xDS messages, named once.
 
+use crate::world::quantity::Share;
 use envoy_types::{
     pb::{
-        envoy::config::core::v3::{
-            Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, Metadata,
-            SocketAddress, TransportSocket, address::Address as AddressKind,
-            config_source::ConfigSourceSpecifier, data_source::Specifier, socket_address,
-            transport_socket,
+        envoy::{
+            config::core::v3::{
+                Address, AggregatedConfigSource, ApiVersion, ConfigSource, DataSource, Metadata,
+                SocketAddress, TransportSocket, address::Address as AddressKind,
+                config_source::ConfigSourceSpecifier, data_source::Specifier, socket_address,
+                transport_socket,
+            },
+            r#type::v3::{FractionalPercent, Percent, fractional_percent::DenominatorType},
         },
-        google::protobuf::{Any, BoolValue, Duration, UInt32Value},
+        google::protobuf::{Any, BoolValue, Duration, UInt32Value, UInt64Value},
     },
     util::pack_any,
 };
@@ -28,6 +32,21 @@ pub(super) fn duration(duration: std::time::Duration) -> Duration {
     }
 }
 
+/// A percentage with fractions, exact to a millionth.
+pub(super) fn percent(share: Share) -> Option<Percent> {
+    Some(Percent {
+        value: share.as_percent(),
+    })
+}
+
+/// Some of all requests, exact to a millionth.
+pub(super) fn fraction(share: Share) -> FractionalPercent {
+    FractionalPercent {
+        numerator: share.millionths(),
+        denominator: DenominatorType::Million.into(),
+    }
+}
+
 pub(super) fn number(value: impl Into<u32>) -> Option<UInt32Value> {
     Some(UInt32Value {
         value: value.into(),
@@ -36,6 +55,13 @@ pub(super) fn number(value: impl Into<u32>) -> Option<UInt32Value> {
 
 pub(super) fn limit_of(value: NonZeroU32) -> Option<UInt32Value> {
     number(value.get())
+}
+
+/// A number that has room for more than it needs.
+pub(super) fn wide_number(value: impl Into<u64>) -> Option<UInt64Value> {
+    Some(UInt64Value {
+        value: value.into(),
+    })
 }
 
 pub(super) fn yes() -> Option<BoolValue> {

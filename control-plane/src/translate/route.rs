@@ -1,15 +1,28 @@
-//! Routes: which cluster serves a request, and within which time.
+//! Routes: what becomes of the requests to a destination, by their host and by what they are.
+
+mod change;
+mod entry;
+mod fault;
+mod fit;
+mod forward;
+mod retry;
+
+pub(super) use entry::rule_name;
+pub(super) use fault::fault_filter;
+pub(super) use fit::{authority_of, fit};
 
 use super::{
-    name::{self, canonical, short_hosts},
+    dialect::{Dialect, Form},
+    name::{self, Destination, canonical, short_hosts},
     proto::limit,
 };
-use crate::world::{Protocol, Service, ServicePort, World};
+use crate::world::{Protocol, Service, ServicePort, World, route::Hostname};
+use entry::Entry;
 use envoy_types::pb::envoy::config::route::v3::{
-    Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost, route::Action,
-    route_action::ClusterSpecifier, route_match::PathSpecifier,
+    Route, RouteAction, RouteConfiguration, VirtualHost as VirtualHostMessage, route::Action,
+    route_action::ClusterSpecifier,
 };
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use weft_xds_proto::names::authority;
 
 /// The name of Envoy's outbound listener and of its routes.
@@ -20,76 +33,143 @@ pub(super) const OUTBOUND: &str = "outbound";
 pub(super) struct Routes {
     /// Its own name and its cluster's.
     name: Arc<str>,
-    timeout: Option<Duration>,
+    form: Form,
+    hosts: Vec<VirtualHost>,
+}
+
+/// The routes of some hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct VirtualHost {
+    name: Arc<str>,
+    domains: Vec<String>,
+    /// In order: the first that fits a request counts. A request that none fits is answered with 404.
+    entries: Vec<Entry>,
 }
 
 impl Routes {
-    pub(super) fn plan(world: &World, name: &str) -> Option<Self> {
+    pub(super) fn plan(world: &World, dialect: &Dialect, name: &str) -> Option<Self> {
+        let destination = name::cluster(world, name)?;
+        let name = destination.cluster(world);
+        let form = dialect.form();
         Some(Self {
-            name: name::cluster(world, name)?.cluster(world),
-            timeout: world.mesh().request_timeout,
+            hosts: hosts(world, form, &destination, &name),
+            name,
+            form,
         })
     }
 
     pub(super) fn message(&self) -> RouteConfiguration {
-        RouteConfiguration {
-            name: self.name.to_string(),
-            // The destination is known by what was dialled: the Host header may say what it likes.
-            virtual_hosts: vec![virtual_host(&self.name, vec!["*".to_owned()], self.timeout)],
-            ..RouteConfiguration::default()
-        }
+        configuration(&self.name, &self.hosts, self.form)
     }
 }
 
 /// The routes of everything, for an Envoy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct AllRoutes {
-    timeout: Option<Duration>,
-    hosts: Vec<Host>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Host {
-    cluster: Arc<str>,
-    domains: Vec<String>,
+    hosts: Vec<VirtualHost>,
 }
 
 impl AllRoutes {
     pub(super) fn plan(world: &World, name: &str) -> Option<Self> {
         (name == OUTBOUND).then(|| Self {
-            timeout: world.mesh().request_timeout,
             hosts: world
                 .services()
                 .into_iter()
-                .flat_map(|service| hosts(world, service))
+                .flat_map(|service| hosts_of_service(world, service))
                 .collect(),
         })
     }
 
     pub(super) fn message(&self) -> RouteConfiguration {
-        RouteConfiguration {
-            name: OUTBOUND.to_owned(),
-            virtual_hosts: self
-                .hosts
-                .iter()
-                .map(|host| virtual_host(&host.cluster, host.domains.clone(), self.timeout))
-                .collect(),
-            ..RouteConfiguration::default()
-        }
+        configuration(OUTBOUND, &self.hosts, Form::Envoy)
     }
 }
 
 /// The routes of an inbound listener: everything to the application, which ends requests in its own time.
 pub(super) fn to_local_cluster(cluster: &str) -> RouteConfiguration {
+    let everything = Route {
+        name: entry::DEFAULT.to_owned(),
+        r#match: Some(fit::everything()),
+        action: Some(Action::Route(RouteAction {
+            timeout: limit(None),
+            cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
+            ..RouteAction::default()
+        })),
+        ..Route::default()
+    };
     RouteConfiguration {
         name: cluster.to_owned(),
-        virtual_hosts: vec![virtual_host(cluster, vec!["*".to_owned()], None)],
+        virtual_hosts: vec![VirtualHostMessage {
+            name: cluster.to_owned(),
+            domains: vec!["*".to_owned()],
+            routes: vec![everything],
+            ..VirtualHostMessage::default()
+        }],
         ..RouteConfiguration::default()
     }
 }
 
-/// The virtual hosts of a service, one per port that may be HTTP.
-fn hosts(world: &World, service: &Service) -> Vec<Host> {
+fn configuration(name: &str, hosts: &[VirtualHost], form: Form) -> RouteConfiguration {
+    let virtual_host = |host: &VirtualHost| VirtualHostMessage {
+        name: host.name.to_string(),
+        domains: host.domains.clone(),
+        routes: host
+            .entries
+            .iter()
+            .flat_map(|entry| entry.messages(form))
+            .collect(),
+        ..VirtualHostMessage::default()
+    };
+    RouteConfiguration {
+        name: name.to_owned(),
+        virtual_hosts: hosts.iter().map(virtual_host).collect(),
+        ..RouteConfiguration::default()
+    }
+}
+
+/// The virtual hosts of one destination. It is known by what was dialled: unless routes are for certain hosts only,
+/// the Host header may say what it likes.
+fn hosts(
+    world: &World,
+    form: Form,
+    destination: &Destination<'_>,
+    name: &Arc<str>,
+) -> Vec<VirtualHost> {
+    let everything = |entries| VirtualHost {
+        name: name.clone(),
+        domains: vec!["*".to_owned()],
+        entries,
+    };
+    let Destination::Service(service, port) = *destination else {
+        let policy = destination.policy(world).requests;
+        return vec![everything(vec![Entry::everything(
+            world, name, policy, None,
+        )])];
+    };
+    // What a gRPC client calls a target by is the service itself.
+    if form == Form::Grpc {
+        let host = host_of(name);
+        return vec![everything(Resolved::of(world, service, port).entries(host))];
+    }
+    let Resolved { hosts, .. } = Resolved::of(world, service, port);
+    hosts
+        .into_iter()
+        .map(|(hostname, entries)| match hostname {
+            None => everything(entries),
+            Some(hostname) => VirtualHost {
+                name: format!("{name}/{hostname}").into(),
+                domains: vec![hostname.to_string()],
+                entries,
+            },
+        })
+        .collect()
+}
+
+/// The virtual hosts of a service, for an Envoy, which knows a service by the authority it is called by: one for each
+/// port that may be HTTP, or several where routes tell apart the names that the service has.
+///
+/// Hosts of routes that are not names of the service are left out: it could take those of another one.
+fn hosts_of_service(world: &World, service: &Service) -> Vec<VirtualHost> {
     let ports = || {
         service
             .ports
@@ -103,49 +183,88 @@ fn hosts(world: &World, service: &Service) -> Vec<Host> {
         .filter(|port| port.protocol != Protocol::Tcp)
         .or_else(|| ports().next());
     ports()
-        .map(|port| Host {
-            cluster: canonical(world, service, port),
-            domains: domains(world, service, port, Some(port) == without_port),
+        .flat_map(|port| {
+            let cluster = canonical(world, service, port);
+            let resolved = Resolved::of(world, service, port);
+            let mut hosts: Vec<VirtualHost> = Vec::new();
+            for host in [host_of(&cluster).to_owned()]
+                .into_iter()
+                .chain(short_hosts(service))
+            {
+                let entries = resolved.entries(&host);
+                let with_port = authority(&host, port.port);
+                let domains = [
+                    Some(with_port),
+                    (Some(port) == without_port).then_some(host),
+                ];
+                let domains = domains.into_iter().flatten();
+                match hosts.iter_mut().find(|other| other.entries == entries) {
+                    Some(other) => other.domains.extend(domains),
+                    None => {
+                        let domains: Vec<String> = domains.collect();
+                        hosts.push(VirtualHost {
+                            name: domains[0].as_str().into(),
+                            domains,
+                            entries,
+                        });
+                    }
+                }
+            }
+            hosts
         })
         .collect()
 }
 
-fn domains(
-    world: &World,
-    service: &Service,
-    port: &ServicePort,
-    without_port: bool,
-) -> Vec<String> {
-    let cluster = canonical(world, service, port);
-    let host = cluster.trim_end_matches(|c: char| c.is_ascii_digit());
-    let host = host.strip_suffix(':').unwrap_or(host);
-    let hosts = std::iter::once(host.to_owned()).chain(short_hosts(service));
-    hosts
-        .flat_map(|host| {
-            let with_port = authority(&host, port.port);
-            [Some(with_port), without_port.then_some(host)]
-        })
-        .flatten()
-        .collect()
+/// What becomes of requests to a port of a service, by host.
+struct Resolved {
+    /// As [`World::virtual_hosts`] orders them; `None` is for every other host.
+    hosts: Vec<(Option<Hostname>, Vec<Entry>)>,
 }
 
-fn virtual_host(cluster: &str, domains: Vec<String>, timeout: Option<Duration>) -> VirtualHost {
-    VirtualHost {
-        name: cluster.to_owned(),
-        domains,
-        routes: vec![Route {
-            name: "default".to_owned(),
-            r#match: Some(RouteMatch {
-                path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
-                ..RouteMatch::default()
-            }),
-            action: Some(Action::Route(RouteAction {
-                timeout: limit(timeout),
-                cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
-                ..RouteAction::default()
-            })),
-            ..Route::default()
-        }],
-        ..VirtualHost::default()
+impl Resolved {
+    fn of(world: &World, service: &Service, port: &ServicePort) -> Self {
+        let hosts = world.virtual_hosts(service, port);
+        if hosts.is_empty() {
+            let name = canonical(world, service, port);
+            let policy = world.policy(service, port);
+            let hash = policy.algorithm.hash().map(|hash| hash.key.clone());
+            let everything = Entry::everything(world, &name, policy.requests, hash);
+            return Self {
+                hosts: vec![(None, vec![everything])],
+            };
+        }
+        let entry = |candidate| Entry::of(world, service, port, candidate);
+        Self {
+            hosts: hosts
+                .iter()
+                .map(|host| {
+                    let entries = host.candidates.iter().map(entry).collect();
+                    (host.hostname.clone(), entries)
+                })
+                .collect(),
+        }
     }
+
+    /// What becomes of requests to a host.
+    fn entries(&self, host: &str) -> Vec<Entry> {
+        let host = Hostname {
+            name: host.into(),
+            wildcard: false,
+        };
+        self.hosts
+            .iter()
+            .find(|(hostname, _)| match hostname {
+                None => true,
+                Some(hostname) => hostname.covers(&host),
+            })
+            .map(|(_, entries)| entries.clone())
+            .unwrap_or_default()
+    }
+}
+
+/// The host of an authority that has a port.
+fn host_of(authority: &str) -> &str {
+    authority
+        .rsplit_once(':')
+        .map_or(authority, |(host, _)| host)
 }

@@ -126,33 +126,12 @@ impl World {
 
     /// What is in force for calls to a port of a service.
     pub fn policy(&self, service: &Service, port: &ServicePort) -> PortPolicy {
-        let layers = self.service_layers(service, port);
-        let balancing = section(&layers, |settings| settings.load_balancer.as_ref());
-        let balancing = balancing.cloned().unwrap_or_default();
-        let LoadBalancing {
-            algorithm,
-            slow_start,
-            zone,
-            panic_threshold,
-        } = Arc::unwrap_or_clone(balancing);
-        let connections = section(&layers, |settings| settings.connections.as_ref());
-        let retry = section(&layers, |settings| settings.retry.as_ref());
-        PortPolicy {
-            algorithm: algorithm.unwrap_or_else(|| default_algorithm(&self.mesh)),
-            slow_start,
-            zone,
-            panic_threshold,
-            connections: connection_policy(
-                &self.mesh,
-                connections.map_or(&Connections::default(), |connections| connections),
-            ),
-            breaker: section(&layers, |settings| settings.breaker.as_ref()).cloned(),
-            retry_budget: retry.map(|retry| retry.budget).unwrap_or_default(),
-            requests: self.request_policy(&layers, None),
-            rate_limit: section(&layers, |settings| settings.rate_limit.as_ref()).cloned(),
-            concurrency_limit: section(&layers, |settings| settings.concurrency_limit.as_ref())
-                .copied(),
-        }
+        self.port_policy(&self.service_layers(service, port))
+    }
+
+    /// What is in force for calls to an address that no service stands for: the settings of the mesh.
+    pub fn default_policy(&self) -> PortPolicy {
+        self.port_policy(&[])
     }
 
     /// What is in force for the requests to a port of a service that a rule of a route is for.
@@ -255,6 +234,36 @@ impl World {
         policies
             .filter_map(|(_, key)| Some(&self.policies.get(key)?.settings))
             .collect()
+    }
+
+    /// Every section from the first layer that has it, else from the settings of the mesh.
+    fn port_policy(&self, layers: &[&Settings]) -> PortPolicy {
+        let balancing = section(layers, |settings| settings.load_balancer.as_ref());
+        let balancing = balancing.cloned().unwrap_or_default();
+        let LoadBalancing {
+            algorithm,
+            slow_start,
+            zone,
+            panic_threshold,
+        } = Arc::unwrap_or_clone(balancing);
+        let connections = section(layers, |settings| settings.connections.as_ref());
+        let retry = section(layers, |settings| settings.retry.as_ref());
+        PortPolicy {
+            algorithm: algorithm.unwrap_or_else(|| default_algorithm(&self.mesh)),
+            slow_start,
+            zone,
+            panic_threshold,
+            connections: connection_policy(
+                &self.mesh,
+                connections.map_or(&Connections::default(), |connections| connections),
+            ),
+            breaker: section(layers, |settings| settings.breaker.as_ref()).cloned(),
+            retry_budget: retry.map(|retry| retry.budget).unwrap_or_default(),
+            requests: self.request_policy(layers, None),
+            rate_limit: section(layers, |settings| settings.rate_limit.as_ref()).cloned(),
+            concurrency_limit: section(layers, |settings| settings.concurrency_limit.as_ref())
+                .copied(),
+        }
     }
 
     fn request_policy(&self, layers: &[&Settings], rule: Option<(&Route, &Rule)>) -> RequestPolicy {

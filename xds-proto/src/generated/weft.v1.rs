@@ -98,8 +98,9 @@ pub mod rate_limit {
     /// Which buckets some requests take a token from.
     #[derive(Clone, PartialEq, ::prost::Message)]
     pub struct Rule {
-        /// What the limit is for: `demo/user:80`, or `HTTPRoute demo/user/login` for a rule of a route. Names its
-        /// buckets, which outlive a change of everything else, and the reason of a refusal. Unique in the filter.
+        /// What the limit is for: `demo/user:80`, or `demo/user/login` for a rule of a route. It is the reason of a
+        /// refusal, and with the name of the filter it names the buckets, which outlive a change of everything else.
+        /// Rules of the same name share them, and are otherwise equal but for their matches.
         #[prost(string, tag = "1")]
         pub name: ::prost::alloc::string::String,
         /// The requests that it is for: those that one of these matches. Empty: every one.

@@ -7,19 +7,27 @@ use envoy_types::pb::envoy::{
     },
     extensions::{
         filters::{
-            http::router::v3::Router,
+            http::{fault::v3::HttpFault, router::v3::Router},
             listener::{http_inspector::v3::HttpInspector, tls_inspector::v3::TlsInspector},
             network::{
                 http_connection_manager::v3::HttpConnectionManager, tcp_proxy::v3::TcpProxy,
             },
         },
+        load_balancing_policies::{
+            least_request::v3::LeastRequest, maglev::v3::Maglev, random::v3::Random,
+            ring_hash::v3::RingHash, round_robin::v3::RoundRobin,
+        },
+        retry::host::previous_hosts::v3::PreviousHostsPredicate,
         transport_sockets::tls::v3::{DownstreamTlsContext, Secret, UpstreamTlsContext},
         upstreams::http::v3::HttpProtocolOptions,
     },
 };
 use prost::{Message, Name};
 use regex::{Captures, Regex};
-use weft_xds_proto::weft::v1::{EndpointMetadata, PeakEwma, ServiceMetadata, WorkloadMetadata};
+use weft_xds_proto::weft::v1::{
+    ConcurrencyLimit, EndpointMetadata, PeakEwma, RateLimit, RetryExtension, ServiceMetadata,
+    WorkloadMetadata,
+};
 
 type Decoder = fn(&str, &[u8]) -> Option<String>;
 
@@ -39,6 +47,16 @@ pub(super) fn message(url: &str, value: &[u8]) -> String {
         decode::<DownstreamTlsContext>,
         decode::<UpstreamTlsContext>,
         decode::<HttpProtocolOptions>,
+        decode::<HttpFault>,
+        decode::<LeastRequest>,
+        decode::<Maglev>,
+        decode::<Random>,
+        decode::<RingHash>,
+        decode::<RoundRobin>,
+        decode::<PreviousHostsPredicate>,
+        decode::<ConcurrencyLimit>,
+        decode::<RateLimit>,
+        decode::<RetryExtension>,
         decode::<EndpointMetadata>,
         decode::<PeakEwma>,
         decode::<ServiceMetadata>,
