@@ -63,7 +63,9 @@ pub fn render(world: &World, dialect: &Dialect, ty: ResourceType, name: &str) ->
 pub fn plan(world: &World, dialect: &Dialect, ty: ResourceType, name: &str) -> Option<Plan> {
     let kind = match (ty, dialect) {
         (ResourceType::Secret, _) => Roots::plan(world, name).map(Kind::Roots),
-        (ResourceType::Cluster, _) => Cluster::plan(world, dialect, name).map(Kind::Cluster),
+        (ResourceType::Cluster, _) => Cluster::plan(world, dialect, name)
+            .map(Box::new)
+            .map(Kind::Cluster),
         (ResourceType::Endpoints, _) => Endpoints::plan(world, dialect, name).map(Kind::Endpoints),
         (ResourceType::Listener, Dialect::Weft) => Inbound::plan(world, name)
             .map(Kind::Inbound)
@@ -141,7 +143,7 @@ impl Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Kind {
     Roots(Roots),
-    Cluster(Cluster),
+    Cluster(Box<Cluster>),
     Endpoints(Endpoints),
     Inbound(Inbound),
     Outbound(Outbound),

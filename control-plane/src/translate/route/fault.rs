@@ -34,7 +34,6 @@ pub(super) fn on_route(fault: &Fault) -> (String, Any) {
         delay: fault.delay.as_ref().map(|delay| FaultDelay {
             percentage: Some(fraction(delay.share)),
             fault_delay_secifier: Some(FaultDelaySecifier::FixedDelay(duration(delay.duration))),
-            ..FaultDelay::default()
         }),
         abort: fault.abort.as_ref().map(|abort| FaultAbort {
             percentage: Some(fraction(abort.share)),
