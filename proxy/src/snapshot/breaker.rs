@@ -22,7 +22,8 @@ pub struct Breaker {
     pub jitter: Duration,
     /// How many requests an endpoint is probed with when its ejection is over. Default 1.
     pub half_open_requests: NonZeroU32,
-    /// At most such a share of the endpoints is ejected at once, and always one (`max_ejection_percent`). Default 50 %.
+    /// At most such a share of the endpoints is ejected or probed at once, and always one (`max_ejection_percent`).
+    /// Default 10 %.
     pub max_ejected: Share,
 }
 
@@ -40,7 +41,8 @@ pub struct FailureRatio {
 /// What counts as a failure of an endpoint. What the proxy itself refuses because of a limit never does.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failures {
-    /// It could not be connected to, reset the connection, or answered what is not HTTP. Default true.
+    /// It could not be connected to, reset the connection, answered what is not HTTP, or did not answer within the
+    /// timeout of the attempt or of the request. Default true.
     pub connect_errors: bool,
     /// Any status of 500 and above. Default true.
     pub server_errors: bool,

@@ -5,6 +5,7 @@
 //! sockets, filters, conditions of a match) is never ignored. References to other resources stay names:
 //! [`super::assemble`] resolves them.
 
+mod breaker;
 pub mod cluster;
 pub mod endpoints;
 mod field;

@@ -1,7 +1,7 @@
 //! `envoy.config.cluster.v3.Cluster`: how to choose among endpoints and talk to them.
 
 use super::{
-    Invalid, endpoints,
+    Invalid, breaker, endpoints,
     field::{
         At, Fault, ads, decode, is, non_zero, not_empty, own_metadata, positive, required,
         unsupported,
@@ -75,7 +75,7 @@ pub enum EndpointSource {
 /// Hosts of `STRICT_DNS` and `LOGICAL_DNS` are asked for again when their TTL is over, whatever
 /// `dns_refresh_rate` says.
 ///
-/// Not honoured: health checks, outlier detection, `max_retries`, thresholds of priority HIGH, and whatever
+/// Not honoured: health checks, `max_retries`, thresholds of priority HIGH, and whatever
 /// only concerns Envoy's own statistics and sockets.
 pub fn convert(name: &str, body: &Any) -> Result<Arc<ClusterConfig>, Invalid> {
     super::resource(
@@ -114,6 +114,10 @@ fn config(cluster: Cluster) -> Result<ClusterConfig, Fault> {
                 .unwrap_or(CONNECT_TIMEOUT),
             idle_timeout: idle_timeout(options.as_ref()).at(HTTP_OPTIONS)?,
             limits: limits(cluster.circuit_breakers.as_ref()).at("circuit_breakers")?,
+            breaker: breaker::breaker(
+                cluster.outlier_detection.as_ref(),
+                metadata.breaker.as_ref(),
+            )?,
             http_version: http_version(options.as_ref()).at(HTTP_OPTIONS)?,
             ..Settings::new(name)
         },

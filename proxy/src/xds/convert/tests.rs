@@ -1,6 +1,7 @@
 //! One file per kind of resource: a message as Weft's control plane sends it, what becomes of it, and what
 //! becomes of it when one field is wrong.
 
+mod breaker;
 mod cluster;
 mod dns;
 mod endpoints;
