@@ -3,7 +3,7 @@
 use crate::{
     telemetry::render::{Kind, Sample},
     tls::{self, Identity},
-    upstream::{ClusterSummary, ConnectionSummary, StatusRegistry, Usage},
+    upstream::{CircuitSummary, ClusterSummary, ConnectionSummary, StatusRegistry, Usage},
     xds::{self, Destinations},
 };
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -17,7 +17,9 @@ pub fn take(
 ) -> Vec<Sample> {
     let mut samples = configuration(&destinations.status(), Instant::now());
     samples.extend(certificates(&identity.status()));
-    samples.extend(pools(&clusters.summary()));
+    let clusters = clusters.summary();
+    samples.extend(pools(&clusters));
+    samples.extend(breakers(&clusters));
     samples
 }
 
@@ -190,6 +192,52 @@ fn pools(clusters: &[ClusterSummary]) -> Vec<Sample> {
     samples
 }
 
+/// Of the clusters that have breakers.
+fn breakers(clusters: &[ClusterSummary]) -> Vec<Sample> {
+    let with_breakers: Vec<_> = clusters
+        .iter()
+        .filter_map(|cluster| Some((&cluster.name, cluster.breakers.as_ref()?)))
+        .collect();
+    let mut samples = Vec::new();
+    for (name, help, kind, value) in [
+        (
+            "weft_upstream_ejected_endpoints",
+            "Endpoints that the breaker of at least one worker has ejected",
+            Kind::Gauge,
+            (|breakers| breakers.ejected as f64) as fn(&CircuitSummary) -> f64,
+        ),
+        (
+            "weft_upstream_ejections_withheld",
+            "Ejections that came to nothing because as many endpoints were ejected as may be",
+            Kind::Counter,
+            |breakers| breakers.withheld as f64,
+        ),
+    ] {
+        samples.extend(with_breakers.iter().map(|(cluster, breakers)| Sample {
+            name,
+            help,
+            kind,
+            labels: vec![("cluster", (*cluster).clone())],
+            value: value(breakers),
+        }));
+    }
+    for (cluster, breakers) in with_breakers {
+        let counted = breakers.transitions.iter().filter(|t| t.count > 0);
+        samples.extend(counted.map(|transition| Sample {
+            name: "weft_upstream_breaker_transitions",
+            help: "Changes of state of the breakers of a cluster, over all workers",
+            kind: Kind::Counter,
+            labels: vec![
+                ("cluster", cluster.clone()),
+                ("state", transition.to.to_owned()),
+                ("reason", transition.reason.to_owned()),
+            ],
+            value: transition.count as f64,
+        }));
+    }
+    samples
+}
+
 fn gauge(name: &'static str, help: &'static str, value: f64) -> Sample {
     Sample {
         name,
@@ -221,10 +269,15 @@ mod tests {
     fn every_sample_stands_in_the_docs() {
         let (destinations, _feed) = Destinations::new("inbound/demo/a".into(), Duration::ZERO);
         let mut samples = take(&destinations, &Identity::new(), &StatusRegistry::default());
-        samples.extend(pools(&[ClusterSummary {
+        let mut circuit = CircuitSummary::default();
+        circuit.transitions[0].count = 1;
+        let clusters = [ClusterSummary {
             name: "user".into(),
+            breakers: Some(circuit),
             ..ClusterSummary::default()
-        }]));
+        }];
+        samples.extend(pools(&clusters));
+        samples.extend(breakers(&clusters));
         let docs = include_str!("../../../docs/reference/metrics.md");
         for sample in samples {
             let row = match sample.kind {

@@ -51,7 +51,7 @@ pub use registry::Upstreams;
 pub use send::{Connected, Failed, Hold, Sent};
 pub use status::{
     BreakerSummary, CircuitSummary, ClusterSummary, ConnectionSummary, EndpointSummary,
-    StatusRegistry, Usage,
+    StatusRegistry, TransitionSummary, Usage,
 };
 
 use std::time::Instant;

@@ -4,7 +4,7 @@
 
 mod breaker;
 
-pub use breaker::{BreakerSummary, CircuitSummary};
+pub use breaker::{BreakerSummary, CircuitSummary, TransitionSummary};
 pub(super) use breaker::{CircuitCounters, ShownBreaker};
 
 use super::limits::{ClusterLimits, Resource};

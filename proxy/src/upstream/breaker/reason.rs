@@ -1,6 +1,6 @@
 //! Why a breaker changes its state: a closed list.
 
-use super::Failure;
+use super::{Failure, Phase};
 use std::fmt;
 
 /// Why a breaker changed its state. As text, for people: with what led to it.
@@ -41,15 +41,16 @@ impl Reason {
     /// How many reasons there are.
     pub(crate) const COUNT: usize = 7;
 
-    /// What the reasons are called in logs and metrics, in the order of [`Reason::index`].
-    pub(crate) const LABELS: [&'static str; Self::COUNT] = [
-        "consecutive-failures",
-        "failure-ratio",
-        "probe-failed",
-        "ejection-over",
-        "probes-succeeded",
-        "max-ejected",
-        "breaker-removed",
+    /// What the reasons are called in logs and metrics, and the state that each leads to, in the order of
+    /// [`Reason::index`].
+    pub(crate) const ALL: [(&'static str, Phase); Self::COUNT] = [
+        ("consecutive-failures", Phase::Eject),
+        ("failure-ratio", Phase::Eject),
+        ("probe-failed", Phase::Eject),
+        ("ejection-over", Phase::Probe),
+        ("probes-succeeded", Phase::Admit),
+        ("max-ejected", Phase::Admit),
+        ("breaker-removed", Phase::Admit),
     ];
 
     /// A dense number, for tables of counters.
@@ -67,7 +68,7 @@ impl Reason {
 
     /// What it is called in logs and metrics.
     pub(crate) fn label(self) -> &'static str {
-        Self::LABELS[self.index()]
+        Self::ALL[self.index()].0
     }
 }
 

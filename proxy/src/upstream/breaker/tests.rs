@@ -63,8 +63,14 @@ impl Trial {
     }
 
     fn settle(&mut self, era: Era, outcome: Outcome) -> Effect {
-        self.breaker
-            .observe(&self.config, outcome, era, true, self.now, 0)
+        let (config, now) = (&self.config, self.now);
+        let effect = self.breaker.observe(config, outcome, era, true, now, 0);
+        if let Effect::Changed(transition) = effect {
+            let (_, leads_to) = Reason::ALL[transition.reason.index()];
+            assert_eq!(transition.to, leads_to);
+            assert_eq!(transition.to, self.phase());
+        }
+        effect
     }
 
     fn requests(&mut self, count: u32, outcome: Outcome) {
@@ -402,9 +408,9 @@ fn what_the_proxy_or_the_caller_is_to_blame_for_is_no_outcome() {
 
 #[test]
 fn every_reason_has_a_label_of_its_own() {
-    let labels: std::collections::BTreeSet<_> = Reason::LABELS.into();
-    assert_eq!(labels.len(), Reason::LABELS.len());
-    assert_eq!(Reason::BreakerRemoved.index(), Reason::LABELS.len() - 1);
+    let labels: std::collections::BTreeSet<_> = Reason::ALL.map(|(label, _)| label).into();
+    assert_eq!(labels.len(), Reason::COUNT);
+    assert_eq!(Reason::BreakerRemoved.index(), Reason::COUNT - 1);
 }
 
 /// What happens to a breaker.

@@ -7,13 +7,12 @@ use crate::{
 };
 use serde::Serialize;
 use std::{
-    collections::BTreeMap,
     sync::{Mutex, PoisonError},
     time::{Instant, SystemTime},
 };
 
 /// The breakers of a cluster, as people read them.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct CircuitSummary {
     /// Endpoints that at least one worker has ejected.
     pub ejected: usize,
@@ -21,8 +20,19 @@ pub struct CircuitSummary {
     pub probed: usize,
     /// Ejections that came to nothing because as many endpoints were ejected as may be.
     pub withheld: u64,
-    /// How often breakers changed their state, by reason.
-    pub transitions: BTreeMap<&'static str, u64>,
+    /// How often breakers changed their state.
+    pub transitions: Vec<TransitionSummary>,
+}
+
+/// How often the breakers of a cluster changed their state for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TransitionSummary {
+    /// The state that they changed to: `admit`, `probe` or `eject`.
+    pub to: &'static str,
+    /// The reason.
+    pub reason: &'static str,
+    /// How often, over all workers.
+    pub count: u64,
 }
 
 /// The breakers that the workers have for an endpoint, as people read them.
@@ -48,14 +58,28 @@ pub(in crate::upstream) struct CircuitCounters {
     pub(in crate::upstream) withheld: Count,
 }
 
+impl Default for CircuitSummary {
+    fn default() -> Self {
+        Self {
+            ejected: 0,
+            probed: 0,
+            withheld: 0,
+            transitions: Reason::ALL
+                .map(|(reason, to)| TransitionSummary {
+                    to: to.label(),
+                    reason,
+                    count: 0,
+                })
+                .into(),
+        }
+    }
+}
+
 impl CircuitSummary {
     pub(super) fn add(&mut self, counters: &CircuitCounters) {
         self.withheld += counters.withheld.read();
-        for (reason, count) in Reason::LABELS.into_iter().zip(&counters.transitions) {
-            match count.read() {
-                0 => {}
-                count => *self.transitions.entry(reason).or_default() += count,
-            }
+        for (summary, counter) in self.transitions.iter_mut().zip(&counters.transitions) {
+            summary.count += counter.read();
         }
     }
 

@@ -1,5 +1,6 @@
 //! Upstreams against real servers on loopback.
 
+mod breaker;
 mod connections;
 mod http1;
 mod http2;

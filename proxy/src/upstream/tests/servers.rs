@@ -78,6 +78,10 @@ impl Observed {
         self.break_off.notify_waiters();
     }
 
+    pub(super) fn count_request(&self) {
+        self.count(&self.requests, 1);
+    }
+
     async fn wait(self: &Rc<Self>) {
         let _waiting = Counted::one(self, |observed| &observed.waiting);
         self.go.acquire().await.unwrap().forget();
@@ -243,7 +247,7 @@ async fn read_head(tcp: &mut TcpStream) -> io::Result<Option<String>> {
 }
 
 #[derive(Clone, Copy)]
-struct LocalExecutor;
+pub(super) struct LocalExecutor;
 
 impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, task: F) {
