@@ -7,6 +7,8 @@
 //!
 //! [`serve`] is the way of a connection, [`Outbound::forward`] that of a request.
 
+mod carry;
+
 use crate::{
     config::Mode,
     detection::{self, Speaks},
@@ -21,7 +23,7 @@ use crate::{
         h2, headers, intake, reply, route, trace,
     },
     net::{stream::Stream, tunnel::tunnel},
-    opaque::{Opaque, Upstream},
+    opaque::Opaque,
     snapshot::{Destination, DestinationHandle, Protocol, Route},
     telemetry::{Direction, Verdict as Counted},
     upstream::{Call, Connected, Failed, Sent},
@@ -32,9 +34,6 @@ use http::{Method, Request, Response, Version};
 use std::{cell::RefCell, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 use weft_xds_proto::names;
-
-/// To connect to what the mesh does not know.
-const PASSTHROUGH_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves a connection of the application until it ends.
 pub(crate) async fn serve(worker: &Rc<Worker>, tcp: TcpStream, caller: SocketAddr) {
@@ -60,7 +59,7 @@ async fn intercepted(
         Ok(Resolution::Known(handle)) => known(worker, stream, caller, handle).await,
         // In boxes: the connections that most are do without the memory of these.
         Ok(Resolution::Unknown) => {
-            Box::pin(pass_through(worker, stream, caller, original)).await;
+            Box::pin(carry::pass_through(worker, stream, caller, original)).await;
         }
         Err(error) => Box::pin(unavailable(worker, stream, caller, &name, error)).await,
     }
@@ -97,11 +96,11 @@ async fn known(
         }
         Protocol::Tcp => {
             connections.detected(Counted::Declared);
-            Speaks::Opaque(Box::pin(dial(worker, &destination)).await)
+            Speaks::Opaque(Box::pin(carry::dial(worker, &destination)).await)
         }
         Protocol::Detect => {
             let spoke_http = worker.memory.borrow().speaks_http(&destination.name);
-            let dial = dial(worker, &destination);
+            let dial = carry::dial(worker, &destination);
             let found = Box::pin(detection::detect(&mut stream, spoke_http, dial)).await;
             worker.memory.borrow_mut().learn(&destination.name, &found);
             if let Some(verdict) = found.counted {
@@ -132,81 +131,10 @@ async fn known(
             .await
         }
         Speaks::Opaque(upstream) => {
-            Box::pin(opaque(worker, stream, caller, &destination, upstream)).await;
+            Box::pin(carry::opaque(worker, stream, caller, &destination, upstream)).await;
         }
         Speaks::Nothing => {}
     }
-}
-
-/// Opens a connection for opaque bytes to an endpoint of the destination.
-async fn dial(worker: &Worker, destination: &Destination) -> Result<Connected, Box<Failed>> {
-    match &destination.tcp {
-        Some(cluster) => worker.upstreams.cluster(cluster).connect().await,
-        None => Err(failed(
-            RequestError::RouteNotFound,
-            format!(
-                "{} is for HTTP only and the caller does not speak it",
-                destination.name
-            ),
-        )),
-    }
-}
-
-async fn opaque(
-    worker: &Rc<Worker>,
-    stream: Stream,
-    caller: SocketAddr,
-    destination: &Destination,
-    upstream: Result<Connected, Box<Failed>>,
-) {
-    let endpoint = match &upstream {
-        Ok(connected) => Some(&connected.endpoint),
-        Err(failed) => failed.endpoint.as_ref(),
-    };
-    let known = match &destination.tcp {
-        Some(cluster) => worker.edges.tcp(cluster, endpoint),
-        None => worker.edges.unknown("tcp"),
-    };
-    let opaque = Opaque {
-        worker,
-        direction: Direction::Outbound,
-        caller,
-        authority: &destination.name,
-    };
-    opaque.carry(stream, upstream, known).await;
-}
-
-/// A destination outside of the mesh: carried to where it was going, as it is.
-async fn pass_through(
-    worker: &Rc<Worker>,
-    stream: Stream,
-    caller: SocketAddr,
-    original: SocketAddr,
-) {
-    let mut known = worker.edges.unknown("passthrough");
-    known.endpoint = Some(original);
-    let opaque = Opaque {
-        worker,
-        direction: Direction::Outbound,
-        caller,
-        authority: &names::address(original),
-    };
-    let connect = TcpStream::connect(original);
-    let upstream = match tokio::time::timeout(PASSTHROUGH_CONNECT_TIMEOUT, connect).await {
-        Ok(Ok(tcp)) => Ok(Upstream {
-            stream: Stream::tcp(tcp),
-            hold: None,
-        }),
-        Ok(Err(error)) => Err(failed(
-            RequestError::UpstreamConnectFailed,
-            format!("connecting to {original}: {error}"),
-        )),
-        Err(_) => Err(failed(
-            RequestError::UpstreamConnectTimeout,
-            format!("{original} did not answer the TCP handshake"),
-        )),
-    };
-    opaque.carry(stream, upstream, known).await;
 }
 
 /// The configuration of the destination could not be had. Who speaks HTTP is told so.
@@ -471,7 +399,7 @@ impl Outbound {
         let worker = self.worker.clone();
         let caller = self.caller.address;
         let upgrade = Upgrade::then(move |downstream| async move {
-            opaque(&worker, downstream, caller, &destination, Ok(connected)).await;
+            carry::opaque(&worker, downstream, caller, &destination, Ok(connected)).await;
         });
         let response = exchange.respond(Response::new(Body::Empty));
         response.map(|_| Body::Upgrade(upgrade))
