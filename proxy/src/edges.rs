@@ -22,7 +22,8 @@ pub(crate) struct Edges {
     known: RefCell<HashMap<Key, Entry, BuildHasherDefault<PointerHasher>>>,
 }
 
-type Key = (*const Route, *const LiveEndpoint);
+/// A route and, as they are never in one place, either the endpoint that answers or the backend that was chosen.
+type Key = (*const Route, *const ());
 
 /// Holds what the pointers of its key point to, so that they can't come to mean something else.
 #[derive(Debug)]
@@ -42,20 +43,26 @@ impl Edges {
         }
     }
 
-    /// The edge of a request on `route` that `endpoint` answers, if one was chosen.
+    /// The edge of a request on `route` that `endpoint` of its backend answers, if one was chosen.
     pub(crate) fn request(
         &self,
         route: &Arc<Route>,
+        backend: usize,
         endpoint: Option<&Rc<LiveEndpoint>>,
     ) -> Rc<Known> {
-        let key = (
-            Arc::as_ptr(route),
-            endpoint.map_or(std::ptr::null(), Rc::as_ptr),
-        );
+        let answers = match endpoint {
+            Some(endpoint) => Rc::as_ptr(endpoint).cast(),
+            None => match route.backend(backend) {
+                Some(backend) => std::ptr::from_ref(backend).cast(),
+                None => std::ptr::null(),
+            },
+        };
+        let key = (Arc::as_ptr(route), answers);
         if let Some(entry) = self.known.borrow().get(&key) {
             return entry.known.clone();
         }
-        let known = Rc::new(self.resolve(&route.name, &route.cluster, endpoint));
+        let cluster = route.backend(backend).map(|backend| &*backend.cluster);
+        let known = Rc::new(self.resolve(&route.name, cluster, endpoint));
         let entry = Entry {
             known: known.clone(),
             _route: route.clone(),
@@ -67,7 +74,7 @@ impl Edges {
 
     /// The edge of an opaque connection.
     pub(crate) fn tcp(&self, cluster: &Cluster, endpoint: Option<&Rc<LiveEndpoint>>) -> Known {
-        self.resolve(&"tcp".into(), cluster, endpoint)
+        self.resolve(&"tcp".into(), Some(cluster), endpoint)
     }
 
     /// The edge of what goes nowhere that the mesh knows.
@@ -97,14 +104,18 @@ impl Edges {
     fn resolve(
         &self,
         route: &Arc<str>,
-        cluster: &Cluster,
+        cluster: Option<&Cluster>,
         endpoint: Option<&Rc<LiveEndpoint>>,
     ) -> Known {
+        let (service, namespace) = match cluster {
+            Some(cluster) => (cluster.service.clone(), cluster.namespace.clone()),
+            None => ("unknown".into(), "unknown".into()),
+        };
         let destination = match endpoint {
             Some(endpoint) => endpoint.config().workload.clone(),
             None => WorkloadName {
                 name: "unknown".into(),
-                namespace: cluster.namespace.clone(),
+                namespace,
             },
         };
         let peer = endpoint.and_then(|endpoint| endpoint.identity().cloned());
@@ -113,7 +124,7 @@ impl Edges {
                 direction: Direction::Outbound,
                 source: self.source.clone(),
                 destination: destination.clone(),
-                service: cluster.service.clone(),
+                service,
                 route: route.clone(),
                 mtls: peer.is_some(),
             }),

@@ -50,6 +50,8 @@ pub enum RequestError {
     MaxPendingRequests,
     /// The cluster's limit on concurrent requests is reached.
     MaxRequests,
+    /// A fault that the route injects.
+    FaultInjected,
     /// The configuration of the destination is not there and could not be had in time.
     ConfigUnavailable,
     /// The proxy has no certificate and the endpoint requires mutual TLS.
@@ -82,7 +84,7 @@ pub enum Processed {
 
 impl RequestError {
     /// Every reason, in the order of [`RequestError::index`].
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::HeadersTooLarge,
         Self::HeaderTimeout,
@@ -103,6 +105,7 @@ impl RequestError {
         Self::MaxConnections,
         Self::MaxPendingRequests,
         Self::MaxRequests,
+        Self::FaultInjected,
         Self::ConfigUnavailable,
         Self::CertificateUnavailable,
         Self::Internal,
@@ -136,13 +139,15 @@ impl RequestError {
             Self::MaxConnections => "max-connections",
             Self::MaxPendingRequests => "max-pending-requests",
             Self::MaxRequests => "max-requests",
+            Self::FaultInjected => "fault-injected",
             Self::ConfigUnavailable => "config-unavailable",
             Self::CertificateUnavailable => "certificate-unavailable",
             Self::Internal => "internal",
         }
     }
 
-    /// The HTTP status that the caller receives. A caller that went away is logged as 499.
+    /// The HTTP status that the caller receives. A caller that went away is logged as 499; a fault may have a status of
+    /// its own.
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest => StatusCode::BAD_REQUEST,
@@ -162,6 +167,7 @@ impl RequestError {
             | Self::MaxConnections
             | Self::MaxPendingRequests
             | Self::MaxRequests
+            | Self::FaultInjected
             | Self::ConfigUnavailable
             | Self::CertificateUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -195,6 +201,7 @@ impl RequestError {
             | Self::MaxConnections
             | Self::MaxPendingRequests
             | Self::MaxRequests
+            | Self::FaultInjected
             | Self::ConfigUnavailable
             | Self::CertificateUnavailable => UNAVAILABLE,
         }
@@ -222,7 +229,8 @@ impl RequestError {
             | Self::StreamIdleTimeout
             | Self::MaxConnections
             | Self::MaxPendingRequests
-            | Self::MaxRequests => Fault::Policy,
+            | Self::MaxRequests
+            | Self::FaultInjected => Fault::Policy,
             Self::ConfigUnavailable | Self::CertificateUnavailable | Self::Internal => Fault::Mesh,
         }
     }
@@ -245,6 +253,7 @@ impl RequestError {
             | Self::MaxConnections
             | Self::MaxPendingRequests
             | Self::MaxRequests
+            | Self::FaultInjected
             | Self::ConfigUnavailable
             | Self::CertificateUnavailable => Processed::Never,
             Self::DownstreamReset

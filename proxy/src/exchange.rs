@@ -86,6 +86,8 @@ struct Shared {
     facts: RefCell<Option<Box<Facts>>>,
     known: RefCell<Option<Rc<Known>>>,
     route: RefCell<Option<Arc<Route>>>,
+    /// Which of the route's backends.
+    backend: Cell<usize>,
     detail: RefCell<Option<String>>,
     clock: Clock,
     received: Cell<u64>,
@@ -127,6 +129,7 @@ impl Exchange {
             facts: RefCell::new(caller.access_log.is_on().then(|| Facts::of(request))),
             known: RefCell::new(caller.known.clone()),
             route: RefCell::default(),
+            backend: Cell::default(),
             detail: RefCell::default(),
             clock: Clock {
                 deadline: caller.deadlines.deadline(),
@@ -164,9 +167,20 @@ impl Exchange {
         }
     }
 
-    /// Notes which route the request takes.
-    pub(crate) fn routed(&self, route: &Arc<Route>) {
+    /// Notes which route the request takes, to the backend at this place in it.
+    pub(crate) fn routed(&self, route: &Arc<Route>, backend: usize) {
         self.shared.route.replace(Some(route.clone()));
+        self.shared.backend.set(backend);
+    }
+
+    /// The request was held back on purpose: what it may take begins now.
+    pub(crate) fn resumed(&self) {
+        self.shared.active();
+    }
+
+    /// Notes why the answer that follows is one of the proxy's own.
+    pub(crate) fn blame(&self, error: RequestError) {
+        self.shared.fail(error);
     }
 
     /// Notes who answers.
@@ -190,7 +204,7 @@ impl Exchange {
     pub(crate) fn watch_request(&self, request: &mut Request<Body>, timeout: Option<Duration>) {
         if request.body().is_end_stream() {
             if let Some(timeout) = timeout {
-                self.set_timeout(self.shared.started + timeout);
+                self.set_timeout(self.shared.clock.last_active.get() + timeout);
             }
             return;
         }
@@ -358,7 +372,7 @@ impl Shared {
     fn known(&self) -> Rc<Known> {
         match (self.known.take(), &*self.route.borrow()) {
             (Some(known), _) => known,
-            (None, Some(route)) => self.caller.edges.request(route, None),
+            (None, Some(route)) => self.caller.edges.request(route, self.backend.get(), None),
             (None, None) => Rc::new(self.caller.edges.unknown("none")),
         }
     }

@@ -2,12 +2,16 @@
 //!
 //! ```text
 //! accept -> original dst -> destination (subscribe if new) -> detect -> HTTP serve ->
-//! route match -> [ timeout -> cluster -> limits -> balancer -> pool (mTLS) ] -> record
+//! route, backend -> fault -> redirect or answer -> rewrite, header changes -> mirror ->
+//! [ timeout, retry -> cluster -> limits -> balancer -> pool (mTLS) ] -> header changes -> record
 //! ```
 //!
 //! [`serve`] is the way of a connection, [`Outbound::forward`] that of a request.
 
 mod carry;
+mod mirror;
+
+pub(crate) use mirror::Mirrors;
 
 use crate::{
     config::Mode,
@@ -18,19 +22,24 @@ use crate::{
         authority,
         body::Body,
         detect::Verdict,
-        grpc_timeout,
+        fault, grpc_timeout,
         h1::{self, Handler, Refusal, Upgrade},
-        h2, headers, intake, reply, route, trace,
+        h2,
+        hash_key::{self, HashKey},
+        header_changes, headers, intake, redirect, reply, rewrite, route, trace,
     },
     net::{stream::Stream, tunnel::tunnel},
     opaque::Opaque,
-    snapshot::{Destination, DestinationHandle, Protocol, Route},
+    snapshot::{
+        Destination, DestinationHandle, Protocol, Route,
+        route::{Action, Backend, Fault, Forward, Redirect, Respond},
+    },
     telemetry::{Direction, Verdict as Counted},
     upstream::{Call, Connected, Failed, Sent},
     worker::Worker,
     xds::Resolution,
 };
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, Version, header::SET_COOKIE};
 use std::{cell::RefCell, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 use weft_xds_proto::names;
@@ -131,7 +140,14 @@ async fn known(
             .await
         }
         Speaks::Opaque(upstream) => {
-            Box::pin(carry::opaque(worker, stream, caller, &destination, upstream)).await;
+            Box::pin(carry::opaque(
+                worker,
+                stream,
+                caller,
+                &destination,
+                upstream,
+            ))
+            .await;
         }
         Speaks::Nothing => {}
     }
@@ -265,9 +281,6 @@ impl Outbound {
         if asks_for_connection && self.is_proxy() {
             return Box::pin(self.connect(exchange, destination)).await;
         }
-        let route = select(&destination, &intake.host, intake::path(request))?;
-        exchange.routed(&route);
-
         let version = match intake.upgrade {
             Some(protocol) => {
                 headers::set_upgrade(request.headers_mut(), protocol);
@@ -275,19 +288,45 @@ impl Outbound {
             }
             None => request.version(),
         };
+        let route = select(&destination, &intake.host, request)?;
+        let chosen = self.choose(&route);
+        exchange.routed(&route, chosen);
+
+        if let Some(fault) = &route.fault {
+            let injected = self.inject(fault, exchange, &intake.host, request);
+            if let Some(response) = Box::pin(injected).await {
+                return Ok(Answer::Response(response));
+            }
+        }
+        let forward = match &route.action {
+            Action::Forward(forward) => forward,
+            Action::Redirect(to) => return redirect(to, &route, &intake.host, request),
+            Action::Respond(answer) => return Ok(respond(answer, exchange.is_grpc())),
+        };
+        let backend = &forward.backends.all()[chosen];
+        rewrite(&route, forward, backend, request)?;
+        let key = self.hash_key(forward, &intake.host, request);
         exchange.set_idle_timeout(route.idle_timeout);
-        let timeout = overall_timeout(exchange, request, &route);
+        let timeout = overall_timeout(exchange, request, forward);
+        if !forward.mirrors.is_empty() {
+            mirror::begin(&self.worker, forward, version, request);
+        }
         exchange.watch_request(request, timeout);
 
-        let cluster = self.worker.upstreams.cluster(&route.cluster);
+        let cluster = self.worker.upstreams.cluster(&backend.cluster);
+        let call = Call {
+            retry: forward.retry.as_deref(),
+            hash: key.hash,
+        };
         let sent = exchange
-            .within(pin!(cluster.call(version, request, Call::default())))
+            .within(pin!(cluster.call(version, request, call)))
             .await;
+        let edge = |endpoint| self.worker.edges.request(&route, chosen, Some(endpoint));
         let mut sent = match sent {
             Ok(Ok(sent)) => sent,
             Ok(Err(failed)) => {
                 if let Some(endpoint) = &failed.endpoint {
-                    exchange.answered_by(self.worker.edges.request(&route, Some(endpoint)));
+                    exchange.answered_by(edge(endpoint));
                 }
                 return Err(Failure {
                     error: failed.error,
@@ -296,12 +335,54 @@ impl Outbound {
             }
             Err(error) => return Err(Failure::from(error)),
         };
-        exchange.answered_by(self.worker.edges.request(&route, Some(&sent.endpoint)));
+        exchange.answered_by(edge(&sent.endpoint));
         intake::response(&mut sent.response);
+        let fields = sent.response.headers_mut();
+        header_changes::apply(&backend.headers.response, fields);
+        if let Some(cookie) = key.cookie {
+            fields.append(SET_COOKIE, cookie);
+        }
         Ok(match sent.response.body() {
             Body::Upgrade(_) => Answer::Switched(sent, route.idle_timeout),
             _ => Answer::Response(sent.response),
         })
+    }
+
+    /// The place of the backend that a request goes to. A route that does not forward has none.
+    fn choose(&self, route: &Route) -> usize {
+        match &route.action {
+            Action::Forward(forward) => forward.backends.pick(|| self.random()),
+            Action::Redirect(_) | Action::Respond(_) => 0,
+        }
+    }
+
+    /// Lets go wrong what is to go wrong. `None`: the request goes on.
+    async fn inject(
+        &self,
+        fault: &Fault,
+        exchange: &Exchange,
+        host: &str,
+        request: &Request<Body>,
+    ) -> Option<Response<Body>> {
+        let injection = fault::decide(fault, host, request, || self.random());
+        if let Some(delay) = injection.delay {
+            let over = self.worker.deadlines.deadline();
+            over.set(Some(self.worker.now() + delay));
+            over.passed().await;
+            exchange.resumed();
+        }
+        let status = injection.abort?;
+        exchange.blame(RequestError::FaultInjected);
+        Some(reply::fault(status, exchange.is_grpc()))
+    }
+
+    fn hash_key(&self, forward: &Forward, host: &str, request: &Request<Body>) -> HashKey {
+        let caller = self.caller.address.ip();
+        hash_key::of(&forward.hash, host, request, caller, || self.random())
+    }
+
+    fn random(&self) -> u64 {
+        self.worker.rng.borrow_mut().u64(..)
     }
 
     fn trace(&self, exchange: &Exchange, request: &mut Request<Body>) {
@@ -416,16 +497,71 @@ fn same(
     (name == host).then(|| handle.clone())
 }
 
-fn select(destination: &Destination, host: &str, path: &str) -> Result<Arc<Route>, Failure> {
+fn select(
+    destination: &Destination,
+    host: &str,
+    request: &Request<Body>,
+) -> Result<Arc<Route>, Failure> {
     let routes = destination.routes.as_ref();
-    let route = routes.and_then(|routes| route::select(routes, host, path));
+    let route = routes.and_then(|routes| route::select(routes, host, request));
     route.cloned().ok_or_else(|| Failure {
         error: RequestError::RouteNotFound,
         detail: Some(format!(
-            "no route of {} matches {host}{path}",
-            destination.name
+            "no route of {} matches {} {host}{}",
+            destination.name,
+            request.method(),
+            intake::path(request),
         )),
     })
+}
+
+/// Sends the caller elsewhere.
+fn redirect(
+    redirect: &Redirect,
+    route: &Route,
+    host: &str,
+    request: &Request<Body>,
+) -> Result<Answer, Failure> {
+    let location = redirect::location(redirect, &route.path, host, request);
+    let location = location.map_err(|error| Failure {
+        error: RequestError::BadRequest,
+        detail: Some(format!(
+            "where it is redirected to cannot be written: {error}"
+        )),
+    })?;
+    let mut response = reply::redirect(redirect.status, location);
+    header_changes::apply(&redirect.headers, response.headers_mut());
+    Ok(Answer::Response(response))
+}
+
+/// Answers as the route says.
+fn respond(answer: &Respond, grpc: bool) -> Answer {
+    let mut response = reply::direct(answer.status, &answer.body, grpc);
+    header_changes::apply(&answer.headers, response.headers_mut());
+    Answer::Response(response)
+}
+
+/// Gives the request the path, the host and the fields that its backend is to see.
+fn rewrite(
+    route: &Route,
+    forward: &Forward,
+    backend: &Backend,
+    request: &mut Request<Body>,
+) -> Result<(), Failure> {
+    if let Some(path) = &forward.path {
+        rewrite::set_path(path, &route.path, request).map_err(|error| Failure {
+            error: RequestError::BadRequest,
+            detail: Some(format!(
+                "after the rewrite of route {}: {error}",
+                route.name
+            )),
+        })?;
+    }
+    if let Some(host) = &backend.host {
+        rewrite::set_host(host, request);
+    }
+    header_changes::apply(&backend.headers.request, request.headers_mut());
+    Ok(())
 }
 
 /// How long the response may take, from the end of the request.
@@ -436,14 +572,14 @@ fn select(destination: &Destination, host: &str, path: &str) -> Result<Arc<Route
 fn overall_timeout(
     exchange: &Exchange,
     request: &mut Request<Body>,
-    route: &Route,
+    forward: &Forward,
 ) -> Option<Duration> {
     if request.headers().contains_key(http::header::UPGRADE) || request.method() == Method::CONNECT
     {
         return None;
     }
     if !exchange.is_grpc() {
-        return route.timeout;
+        return forward.timeout;
     }
     if let Some(timeout) = grpc_timeout::of(request.headers()) {
         exchange.set_timeout(exchange.started() + timeout);

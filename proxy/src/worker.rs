@@ -89,6 +89,7 @@ pub(crate) struct Worker {
     pub(crate) edges: Rc<Edges>,
     pub(crate) applications: inbound::Applications,
     pub(crate) rng: RefCell<fastrand::Rng>,
+    pub(crate) mirrors: outbound::Mirrors,
     original_destination: Box<dyn OriginalDestination>,
 }
 
@@ -127,6 +128,7 @@ impl Worker {
             memory: RefCell::default(),
             applications: inbound::Applications::default(),
             rng: RefCell::new(fastrand::Rng::new()),
+            mirrors: outbound::Mirrors::default(),
             original_destination: match shared.config.mode {
                 Mode::Transparent => Box::new(Intercepted),
                 Mode::Explicit => Box::new(LocalAddress),

@@ -1,10 +1,11 @@
 //! The responses that the proxy makes itself: the one place where an error becomes something to send.
 
-use super::body::Body;
-use crate::error::RequestError;
+use super::{body::Body, status};
+use crate::{error::RequestError, snapshot::route::AbortStatus};
+use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderMap},
+    header::{CONTENT_TYPE, HeaderMap, LOCATION},
 };
 use std::net::SocketAddr;
 
@@ -24,7 +25,7 @@ pub fn error(error: RequestError, endpoint: Option<SocketAddr>, grpc: bool) -> R
         None => error.reason().to_owned(),
     };
     if grpc {
-        trailers_only(error, &why)
+        failed_call(error, error.grpc_status(), &why)
     } else {
         plain(error.status(), error, &why)
     }
@@ -33,6 +34,43 @@ pub fn error(error: RequestError, endpoint: Option<SocketAddr>, grpc: bool) -> R
 /// The answer to what never became a request. `status` is more precise than that of the error.
 pub fn refusal(status: StatusCode, error: RequestError, reason: &str) -> Response<Body> {
     plain(status, error, &format!("{}; {reason}", error.reason()))
+}
+
+/// The answer to a request that is failed on purpose. A caller of the other kind gets what corresponds to the status.
+pub fn fault(status: AbortStatus, grpc: bool) -> Response<Body> {
+    let error = RequestError::FaultInjected;
+    let why = error.reason();
+    match (status, grpc) {
+        (AbortStatus::Http(status), false) => plain(status, error, why),
+        (AbortStatus::Grpc(status), false) => plain(status::to_http(status), error, why),
+        (AbortStatus::Http(status), true) => failed_call(error, status::to_grpc(status), why),
+        (AbortStatus::Grpc(status), true) => failed_call(error, status, why),
+    }
+}
+
+/// An answer that a route gives. A gRPC caller gets the status that corresponds, and the body as its message.
+pub fn direct(status: StatusCode, body: &Bytes, grpc: bool) -> Response<Body> {
+    if grpc {
+        let message = HeaderValue::from_bytes(body)
+            .ok()
+            .filter(|_| !body.is_empty());
+        return trailers_only(status::to_grpc(status), message);
+    }
+    let mut response = Response::new(Body::full(body.clone()));
+    *response.status_mut() = status;
+    if !body.is_empty() {
+        let text = HeaderValue::from_static("text/plain");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+    }
+    response
+}
+
+/// The answer that sends a caller elsewhere.
+pub fn redirect(status: StatusCode, location: HeaderValue) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = status;
+    response.headers_mut().insert(LOCATION, location);
+    response
 }
 
 fn plain(status: StatusCode, error: RequestError, why: &str) -> Response<Body> {
@@ -44,16 +82,21 @@ fn plain(status: StatusCode, error: RequestError, why: &str) -> Response<Body> {
     response
 }
 
-fn trailers_only(error: RequestError, why: &str) -> Response<Body> {
+fn failed_call(error: RequestError, status: u8, why: &str) -> Response<Body> {
+    let message = value(error, &format!("weft: {why}"));
+    let mut response = trailers_only(status, Some(message));
+    response.headers_mut().insert(WEFT_ERROR, value(error, why));
+    response
+}
+
+fn trailers_only(status: u8, message: Option<HeaderValue>) -> Response<Body> {
     let mut response = Response::new(Body::Empty);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    headers.insert(
-        GRPC_STATUS,
-        HeaderValue::from(u16::from(error.grpc_status())),
-    );
-    headers.insert(GRPC_MESSAGE, value(error, &format!("weft: {why}")));
-    headers.insert(WEFT_ERROR, value(error, why));
+    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(status)));
+    if let Some(message) = message {
+        headers.insert(GRPC_MESSAGE, message);
+    }
     response
 }
 
@@ -96,6 +139,34 @@ mod tests {
             assert_eq!(response.headers()[WEFT_ERROR], reason.reason());
             assert!(matches!(response.body(), Body::Empty));
         }
+    }
+
+    #[test]
+    fn a_fault_has_the_status_that_was_asked_for_or_what_corresponds_to_it() {
+        let teapot = AbortStatus::Http(StatusCode::IM_A_TEAPOT);
+        let aborted = AbortStatus::Grpc(10);
+        for (status, http, grpc) in [(teapot, 418, 2), (aborted, 409, 10)] {
+            let response = fault(status, false);
+            assert_eq!(response.status().as_u16(), http);
+            assert_eq!(response.headers()[WEFT_ERROR], "fault-injected");
+            let response = fault(status, true);
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(grpc_status(response.headers()), Some(grpc));
+            assert_eq!(response.headers()[WEFT_ERROR], "fault-injected");
+        }
+    }
+
+    #[test]
+    fn the_answer_of_a_route_is_no_error_of_the_proxy() {
+        let body = Bytes::from_static(b"closed");
+        let response = direct(StatusCode::NOT_FOUND, &body, false);
+        assert_eq!(response.status(), StatusCode::NOT_FOUND);
+        assert_eq!(response.headers()[CONTENT_TYPE], "text/plain");
+        assert!(matches!(response.body(), Body::Full(text) if text == "closed"));
+        let response = direct(StatusCode::NOT_FOUND, &body, true);
+        assert_eq!(grpc_status(response.headers()), Some(12));
+        assert_eq!(response.headers()[GRPC_MESSAGE], "closed");
+        assert!(!response.headers().contains_key(WEFT_ERROR));
     }
 
     #[test]

@@ -1,32 +1,32 @@
-//! Which route serves a request: a pure function of the route table, the host and the path.
+//! Which route serves a request: a pure function of the route table, the host and the request.
 
-use crate::snapshot::{
-    Route, RouteTable,
-    route::{PathMatch, without_port},
-};
+use super::{intake, matches};
+use crate::snapshot::{Route, RouteTable, route::without_port};
+use http::Request;
 use std::sync::Arc;
 
 /// The route of a request, if any matches.
 ///
 /// `host` is the authority in lower case, with or without a port, which plays no part: the connection's
 /// destination has decided the port already (`RouteConfiguration.ignore_port_in_host_matching`).
-/// `path` is normalised and has no query. Only the best virtual host is searched for a route.
-pub fn select<'t>(table: &'t RouteTable, host: &str, path: &str) -> Option<&'t Arc<Route>> {
+/// The path is normalised. Only the best virtual host is searched for a route; the first that matches wins.
+pub fn select<'t, B>(
+    table: &'t RouteTable,
+    host: &str,
+    request: &Request<B>,
+) -> Option<&'t Arc<Route>> {
+    let path = intake::path(request);
     table
         .virtual_host(without_port(host))?
         .routes
         .iter()
-        .find(|route| matches(&route.path, path))
-}
-
-fn matches(pattern: &PathMatch, path: &str) -> bool {
-    match pattern {
-        PathMatch::Exact(exact) => path == &**exact,
-        PathMatch::Prefix(prefix) => path.starts_with(&**prefix),
-        PathMatch::SegmentPrefix(prefix) => path
-            .strip_prefix(&**prefix)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/')),
-    }
+        .find(|route| {
+            route.path.matches(path)
+                && match &route.conditions {
+                    None => true,
+                    Some(conditions) => matches::all(conditions, host, request),
+                }
+        })
 }
 
 #[cfg(test)]
@@ -34,16 +34,15 @@ mod tests {
     use super::*;
     use crate::snapshot::{
         Cluster,
-        route::{Domain, VirtualHost},
+        route::{Conditions, Domain, PathMatch, VirtualHost},
     };
+    use http::Method;
 
     fn route(name: &str, path: PathMatch) -> Arc<Route> {
         Arc::new(Route {
             name: name.into(),
             path,
-            cluster: Arc::new(Cluster::new(name.into())),
-            timeout: None,
-            idle_timeout: None,
+            ..Route::to(Arc::new(Cluster::new(name.into())))
         })
     }
 
@@ -56,7 +55,8 @@ mod tests {
     }
 
     fn selected<'t>(table: &'t RouteTable, host: &str, path: &str) -> Option<&'t str> {
-        select(table, host, path).map(|route| &*route.name)
+        let request = Request::get(path).body(()).unwrap();
+        select(table, host, &request).map(|route| &*route.name)
     }
 
     #[test]
@@ -124,6 +124,28 @@ mod tests {
         ] {
             assert_eq!(selected(&table, "user", path), name, "{path}");
         }
+    }
+
+    #[test]
+    fn a_route_whose_conditions_are_not_met_is_passed_over() {
+        let posts = Route {
+            conditions: Some(Arc::new(Conditions {
+                method: Some(Method::POST),
+                ..Conditions::default()
+            })),
+            ..Route::clone(&route("posts", PathMatch::Prefix("/".into())))
+        };
+        let host = VirtualHost {
+            domains: vec![Domain::Any],
+            routes: vec![
+                Arc::new(posts),
+                route("rest", PathMatch::Prefix("/".into())),
+            ],
+        };
+        let table = RouteTable::new("table".into(), vec![host]);
+        assert_eq!(selected(&table, "user", "/"), Some("rest"));
+        let post = Request::post("/").body(()).unwrap();
+        assert_eq!(&*select(&table, "user", &post).unwrap().name, "posts");
     }
 
     #[test]

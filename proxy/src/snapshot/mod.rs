@@ -8,6 +8,7 @@ pub mod breaker;
 pub mod cluster;
 pub mod destination;
 pub mod inbound;
+pub mod pattern;
 pub mod retry;
 pub mod route;
 pub mod share;

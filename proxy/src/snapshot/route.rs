@@ -1,4 +1,21 @@
-//! Routes: which cluster serves a request, and within which time.
+//! Routes: what becomes of a request, by its host, path and fields.
+
+mod action;
+mod fault;
+mod hash;
+mod headers;
+mod matches;
+
+pub use action::{
+    Action, Backend, Backends, Forward, HostRewrite, Mirror, MirrorHost, PathRewrite, Redirect,
+    Respond,
+};
+pub use fault::{Abort, AbortStatus, Delay, Fault};
+pub use hash::{HashCookie, HashPolicy, HashSource, IssuedCookie};
+pub use headers::{HeaderChange, HeaderChanges};
+pub use matches::{
+    Conditions, Field, HeaderMatch, PathMatch, QueryMatch, QueryValue, TextMatch, ValueMatch,
+};
 
 use super::Cluster;
 use std::{cmp::Reverse, collections::HashMap, sync::Arc, time::Duration};
@@ -46,24 +63,36 @@ pub struct Route {
     pub name: Arc<str>,
     /// What the path must be.
     pub path: PathMatch,
-    /// Where requests go.
-    pub cluster: Arc<Cluster>,
-    /// From the end of the request to the end of the response (`RouteAction.timeout`); `None` never ends.
-    /// Default 15 s.
-    pub timeout: Option<Duration>,
+    /// What else must be. Absent for most, who cost nothing more than their path.
+    pub conditions: Option<Arc<Conditions>>,
+    /// What goes wrong on purpose.
+    pub fault: Option<Arc<Fault>>,
     /// No byte in either direction (`RouteAction.idle_timeout`); `None` never ends. Default 5 min.
     pub idle_timeout: Option<Duration>,
+    /// What becomes of the request.
+    pub action: Action,
 }
 
-/// A match on the path, query excluded (`RouteMatch.path_specifier`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathMatch {
-    /// The whole path.
-    Exact(Box<str>),
-    /// A prefix of characters (`prefix`).
-    Prefix(Box<str>),
-    /// A prefix of whole segments (`path_separated_prefix`).
-    SegmentPrefix(Box<str>),
+impl Route {
+    /// For every path, to one cluster, with the default of every setting.
+    pub fn to(cluster: Arc<Cluster>) -> Self {
+        Self {
+            name: "default".into(),
+            path: PathMatch::Prefix("/".into()),
+            conditions: None,
+            fault: None,
+            idle_timeout: Some(Duration::from_secs(300)),
+            action: Action::Forward(Forward::to(cluster)),
+        }
+    }
+
+    /// The backend at a place, if it forwards.
+    pub fn backend(&self, position: usize) -> Option<&Backend> {
+        match &self.action {
+            Action::Forward(forward) => forward.backends.all().get(position),
+            Action::Redirect(_) | Action::Respond(_) => None,
+        }
+    }
 }
 
 impl RouteTable {

@@ -3,6 +3,7 @@
 use super::{
     connections::{Connections, MergedConnections},
     edge::{Direction, Edge, EdgeKey, MergedEdge},
+    mirrors::{Mirrored, Mirrors},
 };
 use crate::snapshot::WorkloadName;
 use std::{
@@ -40,6 +41,7 @@ struct Seen {
 struct Shard {
     edges: Mutex<HashMap<EdgeKey, Arc<Edge>>>,
     connections: [Connections; Direction::ALL.len()],
+    mirrors: Mirrors,
 }
 
 /// The counters of one worker.
@@ -75,6 +77,12 @@ impl Registry {
             shard.connections[direction as usize].merge_into(&mut merged);
         }
         merged
+    }
+
+    /// How many requests that were to be mirrored ended so, over all workers.
+    pub fn mirrored(&self, mirrored: Mirrored) -> u64 {
+        let workers = self.0.workers.iter();
+        workers.map(|shard| shard.mirrors.read(mirrored)).sum()
     }
 
     /// Every edge over all workers. Edges that did not move for the idle time, and that no worker holds,
@@ -133,6 +141,11 @@ impl Worker {
             overflow(key)
         };
         Arc::clone(edges.entry(key).or_default())
+    }
+
+    /// Counts a request that was to be mirrored.
+    pub fn mirrored(&self, mirrored: Mirrored) {
+        self.shard.mirrors.count(mirrored);
     }
 
     /// The counters of connections of a direction.

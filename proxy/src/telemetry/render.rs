@@ -4,6 +4,7 @@ use super::{
     connections::{MergedConnections, Verdict},
     edge::{Direction, EdgeKey, GRPC_STATUSES, METHOD_CLASSES, MergedEdge, STATUS_CLASSES},
     histogram::BOUNDS,
+    mirrors::Mirrored,
     process::Process,
     registry::Registry,
 };
@@ -72,6 +73,7 @@ impl prometheus_client::collector::Collector for Collector {
         self.durations(&mut encoder)?;
         self.opaque(&mut encoder)?;
         self.connections(&mut encoder)?;
+        self.mirrored(&mut encoder)?;
         self.samples(&mut encoder)?;
         self.process(&mut encoder)
     }
@@ -247,6 +249,20 @@ impl Collector {
                 let labels = vec![("direction", *direction)];
                 counter(&mut family, &labels, &[("reason", error.reason())], count)?;
             }
+        }
+        Ok(())
+    }
+
+    fn mirrored(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(
+            "weft_mirrored_requests",
+            "Requests that were to be mirrored, by what became of them",
+            None,
+            MetricType::Counter,
+        )?;
+        for mirrored in Mirrored::ALL {
+            let count = self.registry.mirrored(mirrored);
+            counter(&mut family, &vec![], &[("result", mirrored.label())], count)?;
         }
         Ok(())
     }

@@ -218,9 +218,10 @@ fn identities() -> (SpiffeId, SpiffeId) {
 /// before the one for everything; any other host has one route.
 fn route_of(hosts: usize, host: &'static str, path: &'static str) -> Box<dyn FnMut()> {
     let table = table(hosts);
-    route::select(&table, host, path).expect("a route");
+    let request = Request::get(path).body(()).expect("a path");
+    route::select(&table, host, &request).expect("a route");
     Box::new(move || {
-        black_box(route::select(&table, black_box(host), black_box(path)));
+        black_box(route::select(&table, black_box(host), black_box(&request)));
     })
 }
 

@@ -9,7 +9,7 @@ use crate::{
     snapshot::{
         Cluster, Destination, Endpoint, Inbound, InboundPort, MtlsMode, Protocol, Route,
         RouteTable, WorkloadName,
-        route::{Domain, PathMatch, VirtualHost},
+        route::{Action, Domain, Forward, VirtualHost},
     },
     telemetry::{self, AccessLog, EdgeKey, Mode as AccessLogMode, edge::MergedEdge},
     tls::{Identity, testing::TestCa},
@@ -202,11 +202,11 @@ pub fn destination_with(
     let any = VirtualHost {
         domains: vec![Domain::Any],
         routes: vec![Arc::new(Route {
-            name: "default".into(),
-            path: PathMatch::Prefix("/".into()),
-            cluster: cluster.clone(),
-            timeout,
-            idle_timeout: Some(Duration::from_secs(300)),
+            action: Action::Forward(Forward {
+                timeout,
+                ..Forward::to(cluster.clone())
+            }),
+            ..Route::to(cluster.clone())
         })],
     };
     let routes = Arc::new(RouteTable::new(name.into(), vec![any]));

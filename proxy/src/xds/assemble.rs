@@ -23,6 +23,7 @@ use crate::snapshot::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    convert::Infallible,
     sync::Arc,
     time::Duration,
 };
@@ -259,12 +260,13 @@ impl Assembler {
                 let route = Route {
                     name: rule.name.clone(),
                     path: rule.path.clone(),
-                    cluster: self.cluster(&rule.cluster, held)?,
-                    timeout: rule.timeout,
+                    conditions: rule.conditions.clone(),
+                    fault: rule.fault.clone(),
                     idle_timeout: match rule.idle_timeout {
                         IdleTimeout::OfListener => stream_idle_timeout,
                         IdleTimeout::Of(timeout) => timeout,
                     },
+                    action: rule.action.try_map(|name| self.cluster(name, held))?,
                 };
                 table.routes.push(match earlier(h, r) {
                     Some(same) if **same == route => same.clone(),
@@ -350,8 +352,11 @@ impl Assembler {
                 .iter_mut()
                 .flat_map(|host| &mut host.routes)
             {
+                let Ok(action) = route
+                    .action
+                    .try_map(|cluster| Ok::<_, Infallible>(empty(cluster)));
                 *route = Arc::new(Route {
-                    cluster: empty(&route.cluster),
+                    action,
                     ..Route::clone(route)
                 });
             }

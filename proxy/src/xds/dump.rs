@@ -1,20 +1,18 @@
 //! The resources held as JSON, for `/config_dump`.
 
+mod route;
+
 use super::{
     convert::{
-        ClusterConfig, Listener, Routes,
+        ClusterConfig, Listener,
         cluster::EndpointSource,
         listener::{Outbound, RouteSource},
-        route::IdleTimeout,
     },
     held::{Held, Slot, Slots, Value as State},
     status::Status,
 };
 use crate::{
-    snapshot::{
-        Endpoint, Inbound, InboundPort, LoadBalancer,
-        route::{Domain, PathMatch},
-    },
+    snapshot::{Endpoint, Inbound, InboundPort, LoadBalancer},
     tls::Roots,
 };
 use serde_json::{Value, json};
@@ -29,7 +27,7 @@ pub(super) fn dump(held: &Held, status: &Status, now: Instant) -> Value {
     json!({
         "control_plane": connection(status, now),
         "listeners": slots(&held.listeners, listener),
-        "routes": slots(&held.routes, |value| routes(value)),
+        "routes": slots(&held.routes, |value| route::routes(value)),
         "clusters": slots(&held.clusters, cluster),
         "endpoints": slots(&held.endpoints, endpoints),
         "secrets": slots(&held.secrets, roots),
@@ -91,7 +89,7 @@ fn outbound(listener: &Outbound) -> Value {
         "protocol": format!("{:?}", listener.protocol),
         "routes": listener.routes.as_ref().map(|source| match source {
             RouteSource::Named(name) => json!(name.as_ref()),
-            RouteSource::Inline(inline) => routes(inline),
+            RouteSource::Inline(inline) => route::routes(inline),
         }),
         "tcp_cluster": listener.tcp.as_deref(),
         "stream_idle_timeout": timeout(listener.stream_idle_timeout),
@@ -119,45 +117,6 @@ fn port(port: &InboundPort) -> Value {
         "connect_timeout": seconds(port.connect_timeout),
         "idle_timeout": timeout(port.idle_timeout),
     })
-}
-
-fn routes(routes: &Routes) -> Value {
-    let hosts = routes.virtual_hosts.iter().map(|host| {
-        let rules = host.routes.iter().map(|rule| {
-            json!({
-                "name": rule.name.as_ref(),
-                "path": path(&rule.path),
-                "cluster": rule.cluster.as_ref(),
-                "timeout": timeout(rule.timeout),
-                "idle_timeout": match rule.idle_timeout {
-                    IdleTimeout::OfListener => json!("of the listener"),
-                    IdleTimeout::Of(limit) => timeout(limit),
-                },
-            })
-        });
-        json!({
-            "domains": host.domains.iter().map(domain).collect::<Vec<_>>(),
-            "routes": rules.collect::<Vec<_>>(),
-        })
-    });
-    json!({ "name": routes.name.as_ref(), "virtual_hosts": hosts.collect::<Vec<_>>() })
-}
-
-fn domain(domain: &Domain) -> String {
-    match domain {
-        Domain::Exact(host) => host.to_string(),
-        Domain::Suffix(suffix) => format!("*{suffix}"),
-        Domain::Prefix(prefix) => format!("{prefix}*"),
-        Domain::Any => "*".to_owned(),
-    }
-}
-
-fn path(path: &PathMatch) -> Value {
-    match path {
-        PathMatch::Exact(path) => json!({ "exact": path }),
-        PathMatch::Prefix(prefix) => json!({ "prefix": prefix }),
-        PathMatch::SegmentPrefix(prefix) => json!({ "path_separated_prefix": prefix }),
-    }
 }
 
 fn cluster(cluster: &Arc<ClusterConfig>) -> Value {

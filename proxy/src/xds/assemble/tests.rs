@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::snapshot::{
-    Protocol, WorkloadName,
-    route::{Domain, PathMatch},
+    Protocol, Share, WorkloadName,
+    route::{Action, Backend, Backends, Domain, Forward, Mirror, MirrorHost, PathMatch},
 };
 use crate::xds::convert::{
     Invalid,
@@ -100,12 +100,35 @@ fn routes(name: &str, cluster: &str) -> Routes {
             routes: vec![Rule {
                 name: "default".into(),
                 path: PathMatch::Prefix("/".into()),
-                cluster: cluster.into(),
-                timeout: Some(Duration::from_secs(15)),
+                conditions: None,
+                fault: None,
                 idle_timeout: IdleTimeout::OfListener,
+                action: Action::Forward(Forward::to(cluster.into())),
             }],
         }],
     }
+}
+
+/// Routes to two clusters, with a mirror in a third.
+fn split(name: &str) -> Routes {
+    let mut routes = routes(name, "");
+    let forward = Forward {
+        backends: Backends::new(vec![
+            Backend::new("stable".into()),
+            Backend::new("canary".into()),
+        ])
+        .unwrap(),
+        mirrors: [Mirror {
+            cluster: "shadow".into(),
+            share: Share::ALL,
+            host: MirrorHost::Shadow,
+            headers: Arc::default(),
+        }]
+        .into(),
+        ..Forward::to("".into())
+    };
+    routes.virtual_hosts[0].routes[0].action = Action::Forward(forward);
+    routes
 }
 
 fn config(name: &str) -> ClusterConfig {
@@ -150,13 +173,7 @@ fn http_over(name: &str, table: &str, cluster: Arc<Cluster>) -> Destination {
             table.into(),
             vec![VirtualHost {
                 domains: vec![Domain::Any],
-                routes: vec![Arc::new(Route {
-                    name: "default".into(),
-                    path: PathMatch::Prefix("/".into()),
-                    cluster,
-                    timeout: Some(Duration::from_secs(15)),
-                    idle_timeout: Some(Duration::from_secs(300)),
-                })],
+                routes: vec![Arc::new(Route::to(cluster))],
             }],
         ))),
         tcp: None,
@@ -186,7 +203,10 @@ fn only(changes: Vec<Change>) -> Destination {
 
 fn first_cluster(destination: &Destination) -> &Arc<Cluster> {
     match &destination.routes {
-        Some(table) => &table.virtual_hosts[0].routes[0].cluster,
+        Some(table) => {
+            let route = &table.virtual_hosts[0].routes[0];
+            &route.backend(0).unwrap().cluster
+        }
         None => destination.tcp.as_ref().unwrap(),
     }
 }
@@ -227,6 +247,31 @@ fn what_a_destination_needs_is_followed_step_by_step() {
         ..expected
     };
     assert_eq!(world.assembler.references(&world.held), expected);
+}
+
+#[test]
+fn a_route_waits_for_every_cluster_that_it_names() {
+    let mut world = world();
+    world.set_listener("user", http_listener("user", "user"));
+    let held = Value::Held(Arc::new(split("user")));
+    world.held.routes.insert("user".into(), slot(held));
+    assert_eq!(
+        world.assembler.references(&world.held).clusters,
+        names(&["stable", "canary", "shadow"])
+    );
+    for name in ["stable", "canary", "shadow"] {
+        assert_eq!(world.assemble(), []);
+        world.set_cluster(name);
+        world.set_endpoints(name, &["10.0.0.1:80"]);
+    }
+    let destination = only(world.assemble());
+    let table = destination.routes.unwrap();
+    let clusters: Vec<_> = table.virtual_hosts[0].routes[0].action.clusters().collect();
+    let whole = |name| cluster(name, &["10.0.0.1:80"]);
+    assert_eq!(
+        clusters,
+        [&whole("stable"), &whole("canary"), &whole("shadow")]
+    );
 }
 
 #[test]

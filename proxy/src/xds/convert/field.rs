@@ -1,8 +1,12 @@
 //! Fields that occur in many messages, and the path to one that is wrong.
 
+use crate::snapshot::Share;
 use std::{fmt::Display, time::Duration};
 use weft_xds_proto::envoy::{
-    envoy::config::core::v3::{ConfigSource, Metadata, config_source::ConfigSourceSpecifier},
+    envoy::{
+        config::core::v3::{ConfigSource, Metadata, config_source::ConfigSourceSpecifier},
+        r#type::v3::{FractionalPercent, fractional_percent::DenominatorType},
+    },
     google::protobuf::{Any, Duration as ProtoDuration, UInt32Value},
 };
 
@@ -146,6 +150,35 @@ pub(super) fn non_zero(
                 .ok_or_else(|| Fault::new("must be > 0, got 0").at(field))
         })
         .transpose()
+}
+
+/// A share of all, `default` when absent.
+pub(super) fn share(
+    field: &str,
+    value: Option<&FractionalPercent>,
+    default: Share,
+) -> Result<Share, Fault> {
+    let Some(value) = value else {
+        return Ok(default);
+    };
+    let whole = match DenominatorType::try_from(value.denominator) {
+        Ok(DenominatorType::Hundred) => 100,
+        Ok(DenominatorType::TenThousand) => 10_000,
+        Ok(DenominatorType::Million) => 1_000_000,
+        Err(_) => {
+            return Err(Fault::new("must be HUNDRED, TEN_THOUSAND or MILLION")
+                .at("denominator")
+                .at(field));
+        }
+    };
+    if value.numerator > whole {
+        return Err(
+            Fault::new(format!("must be <= {whole}, got {}", value.numerator))
+                .at("numerator")
+                .at(field),
+        );
+    }
+    Ok(Share::millionths(value.numerator * (1_000_000 / whole)))
 }
 
 /// The only source there is: this very stream.

@@ -1,29 +1,27 @@
-//! `envoy.config.route.v3.RouteConfiguration`: which cluster serves a request.
+//! `envoy.config.route.v3.RouteConfiguration`: what becomes of a request.
 
+mod action;
+mod fault;
+mod headers;
+mod matches;
+
+use self::headers::Level;
 use super::{
     Invalid,
-    field::{At, Fault, is, not_empty, required, timeout, unsupported},
+    field::{At, Fault, not_empty, required, timeout, unsupported},
 };
-use crate::snapshot::route::{Domain, PathMatch};
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use crate::snapshot::route::{Action, Conditions, Domain, Fault as Injected, PathMatch};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 use weft_xds_proto::{
     envoy::{
         envoy::config::route::v3::{
-            FilterConfig, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
-            route::Action, route_action::ClusterSpecifier, route_match::PathSpecifier,
-            virtual_host::TlsRequirementType,
+            Route, RouteConfiguration, VirtualHost, route::Action as ProtoAction,
+            route_action::RequestMirrorPolicy, virtual_host::TlsRequirementType,
         },
         google::protobuf::Any,
     },
     resource::ResourceType,
 };
-
-/// Absent `RouteAction.timeout` (Envoy's default).
-const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A route configuration whose clusters are still names.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,12 +48,14 @@ pub struct Rule {
     pub name: Arc<str>,
     /// What the path must be.
     pub path: PathMatch,
-    /// The name of the cluster.
-    pub cluster: Arc<str>,
-    /// `None` never ends.
-    pub timeout: Option<Duration>,
+    /// What else must be.
+    pub conditions: Option<Arc<Conditions>>,
+    /// What goes wrong on purpose.
+    pub fault: Option<Arc<Injected>>,
     /// How long no byte may move.
     pub idle_timeout: IdleTimeout,
+    /// What becomes of the request.
+    pub action: Action<Arc<str>>,
 }
 
 /// `RouteAction.idle_timeout`.
@@ -67,19 +67,31 @@ pub enum IdleTimeout {
     Of(Option<Duration>),
 }
 
+/// What a route has from what it stands in.
+struct Around<'c> {
+    /// Changes to header fields, from the outermost level to the innermost.
+    levels: Vec<&'c Level>,
+    /// `most_specific_header_mutations_wins`.
+    most_specific_wins: bool,
+    fault: Option<Arc<Injected>>,
+    /// They are not merged: the innermost that has any counts.
+    mirrors: &'c [RequestMirrorPolicy],
+}
+
 impl Routes {
     /// The clusters that it refers to.
     pub fn clusters(&self) -> impl Iterator<Item = &Arc<str>> {
         self.virtual_hosts
             .iter()
             .flat_map(|host| &host.routes)
-            .map(|rule| &rule.cluster)
+            .flat_map(|rule| rule.action.clusters())
     }
 }
 
 /// Converts a RouteConfiguration.
 ///
-/// Not honoured (later versions will): retry and hash policies, mirroring, rate limits.
+/// Not honoured, as it makes no difference without filters that this proxy does not have: rate limits and CORS; and
+/// what is for a proxy at the edge: `internal_only_headers`.
 pub fn convert(name: &str, body: &Any) -> Result<Arc<Routes>, Invalid> {
     super::resource(
         ResourceType::Route,
@@ -92,32 +104,33 @@ pub fn convert(name: &str, body: &Any) -> Result<Arc<Routes>, Invalid> {
 
 pub(super) fn routes(config: RouteConfiguration) -> Result<Routes, Fault> {
     unsupported("vhds", config.vhds.is_some())?;
+    unsupported("vhost_header", !config.vhost_header.is_empty())?;
     unsupported(
         "ignore_port_in_host_matching",
         config.ignore_port_in_host_matching,
     )?;
     unsupported(
-        "request_headers_to_add",
-        !config.request_headers_to_add.is_empty(),
+        "ignore_path_parameters_in_path_matching",
+        config.ignore_path_parameters_in_path_matching,
     )?;
-    unsupported(
-        "request_headers_to_remove",
-        !config.request_headers_to_remove.is_empty(),
+    unsupported("route_specifiers", !config.route_specifiers.is_empty())?;
+    let level = Level::new(
+        &config.request_headers_to_add,
+        &config.request_headers_to_remove,
+        &config.response_headers_to_add,
+        &config.response_headers_to_remove,
     )?;
-    unsupported(
-        "response_headers_to_add",
-        !config.response_headers_to_add.is_empty(),
-    )?;
-    unsupported(
-        "response_headers_to_remove",
-        !config.response_headers_to_remove.is_empty(),
-    )?;
-    per_filter(&config.typed_per_filter_config)?;
+    let around = Around {
+        levels: vec![&level],
+        most_specific_wins: config.most_specific_header_mutations_wins,
+        fault: fault::of(&config.typed_per_filter_config, None)?,
+        mirrors: &config.request_mirror_policies,
+    };
     let mut seen = HashSet::new();
     let mut virtual_hosts = Vec::with_capacity(config.virtual_hosts.len());
-    for (position, host) in config.virtual_hosts.into_iter().enumerate() {
-        let host = virtual_host(host, &mut seen).at(format_args!("virtual_hosts[{position}]"))?;
-        virtual_hosts.push(host);
+    for (position, host) in config.virtual_hosts.iter().enumerate() {
+        let at = format_args!("virtual_hosts[{position}]");
+        virtual_hosts.push(virtual_host(host, &around, &mut seen).at(at)?);
     }
     Ok(Routes {
         name: config.name.into(),
@@ -125,29 +138,32 @@ pub(super) fn routes(config: RouteConfiguration) -> Result<Routes, Fault> {
     })
 }
 
-fn virtual_host(host: VirtualHost, seen: &mut HashSet<String>) -> Result<Host, Fault> {
+fn virtual_host(
+    host: &VirtualHost,
+    around: &Around<'_>,
+    seen: &mut HashSet<String>,
+) -> Result<Host, Fault> {
     unsupported("matcher", host.matcher.is_some())?;
     unsupported(
         "require_tls",
         host.require_tls != TlsRequirementType::None as i32,
     )?;
-    unsupported(
-        "request_headers_to_add",
-        !host.request_headers_to_add.is_empty(),
+    unsupported("route_specifiers", !host.route_specifiers.is_empty())?;
+    let level = Level::new(
+        &host.request_headers_to_add,
+        &host.request_headers_to_remove,
+        &host.response_headers_to_add,
+        &host.response_headers_to_remove,
     )?;
-    unsupported(
-        "request_headers_to_remove",
-        !host.request_headers_to_remove.is_empty(),
-    )?;
-    unsupported(
-        "response_headers_to_add",
-        !host.response_headers_to_add.is_empty(),
-    )?;
-    unsupported(
-        "response_headers_to_remove",
-        !host.response_headers_to_remove.is_empty(),
-    )?;
-    per_filter(&host.typed_per_filter_config)?;
+    let around = Around {
+        levels: around.levels.iter().copied().chain([&level]).collect(),
+        most_specific_wins: around.most_specific_wins,
+        fault: fault::of(&host.typed_per_filter_config, around.fault.clone())?,
+        mirrors: match &host.request_mirror_policies[..] {
+            [] => around.mirrors,
+            own => own,
+        },
+    };
     if host.domains.is_empty() {
         return Err(Fault::new("must not be empty").at("domains"));
     }
@@ -160,8 +176,8 @@ fn virtual_host(host: VirtualHost, seen: &mut HashSet<String>) -> Result<Host, F
         }
     }
     let mut routes = Vec::with_capacity(host.routes.len());
-    for (position, route) in host.routes.into_iter().enumerate() {
-        routes.push(rule(route).at(format_args!("routes[{position}]"))?);
+    for (position, route) in host.routes.iter().enumerate() {
+        routes.push(rule(route, &around).at(format_args!("routes[{position}]"))?);
     }
     Ok(Host { domains, routes })
 }
@@ -184,135 +200,50 @@ fn domain(text: &str) -> Result<Domain, Fault> {
     }
 }
 
-fn rule(route: Route) -> Result<Rule, Fault> {
-    unsupported(
-        "request_headers_to_add",
-        !route.request_headers_to_add.is_empty(),
+fn rule(route: &Route, around: &Around<'_>) -> Result<Rule, Fault> {
+    unsupported("route_specifiers", !route.route_specifiers.is_empty())?;
+    let level = Level::new(
+        &route.request_headers_to_add,
+        &route.request_headers_to_remove,
+        &route.response_headers_to_add,
+        &route.response_headers_to_remove,
     )?;
-    unsupported(
-        "request_headers_to_remove",
-        !route.request_headers_to_remove.is_empty(),
-    )?;
-    unsupported(
-        "response_headers_to_add",
-        !route.response_headers_to_add.is_empty(),
-    )?;
-    unsupported(
-        "response_headers_to_remove",
-        !route.response_headers_to_remove.is_empty(),
-    )?;
-    per_filter(&route.typed_per_filter_config)?;
-    let path = path_match(required("match", route.r#match)?).at("match")?;
-    let action = match required("action", route.action)? {
-        Action::Route(action) => action,
-        Action::Redirect(_) => {
-            return Err(Fault::new("is not supported by this proxy").at("redirect"));
-        }
-        Action::DirectResponse(_) => {
-            return Err(Fault::new("is not supported by this proxy").at("direct_response"));
-        }
-        Action::FilterAction(_) => {
-            return Err(Fault::new("is not supported by this proxy").at("filter_action"));
-        }
-        Action::NonForwardingAction(_) => {
-            return Err(Fault::new("is not supported by this proxy").at("non_forwarding_action"));
-        }
+    let around = Around {
+        levels: around.levels.iter().copied().chain([&level]).collect(),
+        most_specific_wins: around.most_specific_wins,
+        fault: fault::of(&route.typed_per_filter_config, around.fault.clone())?,
+        mirrors: around.mirrors,
     };
-    let name = match route.name.as_str() {
-        "" => "default",
-        name => name,
-    };
-    route_action(name.into(), path, &action).at("route")
-}
-
-/// Every condition counts: one that is ignored makes the route match what it should not.
-fn path_match(rule: RouteMatch) -> Result<PathMatch, Fault> {
-    unsupported(
-        "case_sensitive",
-        rule.case_sensitive
-            .is_some_and(|sensitive| !sensitive.value),
-    )?;
-    unsupported("runtime_fraction", rule.runtime_fraction.is_some())?;
-    unsupported("headers", !rule.headers.is_empty())?;
-    unsupported("query_parameters", !rule.query_parameters.is_empty())?;
-    unsupported("cookies", !rule.cookies.is_empty())?;
-    unsupported("grpc", rule.grpc.is_some())?;
-    unsupported("tls_context", rule.tls_context.is_some())?;
-    unsupported("dynamic_metadata", !rule.dynamic_metadata.is_empty())?;
-    unsupported("filter_state", !rule.filter_state.is_empty())?;
-    match required("path_specifier", rule.path_specifier)? {
-        PathSpecifier::Prefix(prefix) => Ok(PathMatch::Prefix(prefix.into())),
-        PathSpecifier::Path(path) => Ok(PathMatch::Exact(path.into())),
-        PathSpecifier::PathSeparatedPrefix(prefix) => {
-            // RouteMatch.path_separated_prefix: starts with a slash, does not end in one.
-            if !prefix.starts_with('/') || prefix.ends_with('/') {
-                return Err(Fault::new(format!(
-                    "must start with a slash and not end with one, got {prefix:?}"
-                ))
-                .at("path_separated_prefix"));
+    let (path, conditions) =
+        matches::convert(required("match", route.r#match.as_ref())?).at("match")?;
+    let other = |field| Err(Fault::new("is not supported by this proxy").at(field));
+    let mut idle_timeout = IdleTimeout::OfListener;
+    let action = match required("action", route.action.as_ref())? {
+        ProtoAction::Route(action) => {
+            if let Some(idle) = &action.idle_timeout {
+                let own = timeout("idle_timeout", Some(idle), None).at("route")?;
+                idle_timeout = IdleTimeout::Of(own);
             }
-            Ok(PathMatch::SegmentPrefix(prefix.into()))
+            Action::Forward(action::forward(action, &around).at("route")?)
         }
-        PathSpecifier::SafeRegex(_) => unsupported_path("safe_regex"),
-        PathSpecifier::ConnectMatcher(_) => unsupported_path("connect_matcher"),
-        PathSpecifier::PathMatchPolicy(_) => unsupported_path("path_match_policy"),
-    }
-}
-
-fn unsupported_path(field: &str) -> Result<PathMatch, Fault> {
-    Err(Fault::new("is not supported by this proxy").at(field))
-}
-
-fn route_action(name: Arc<str>, path: PathMatch, action: &RouteAction) -> Result<Rule, Fault> {
-    unsupported("prefix_rewrite", !action.prefix_rewrite.is_empty())?;
-    unsupported("regex_rewrite", action.regex_rewrite.is_some())?;
-    unsupported("path_rewrite_policy", action.path_rewrite_policy.is_some())?;
-    unsupported("path_rewrite", !action.path_rewrite.is_empty())?;
-    unsupported(
-        "host_rewrite_specifier",
-        action.host_rewrite_specifier.is_some(),
-    )?;
-    unsupported("metadata_match", action.metadata_match.is_some())?;
-    let cluster = match required("cluster_specifier", action.cluster_specifier.as_ref())? {
-        ClusterSpecifier::Cluster(cluster) => not_empty("cluster", cluster)?.into(),
-        ClusterSpecifier::WeightedClusters(weighted) => match &weighted.clusters[..] {
-            [only] => not_empty("weighted_clusters.clusters[0].name", &only.name)?.into(),
-            _ => {
-                return Err(
-                    Fault::new("more than one cluster is not supported by this proxy")
-                        .at("weighted_clusters.clusters"),
-                );
-            }
-        },
-        ClusterSpecifier::ClusterHeader(_)
-        | ClusterSpecifier::ClusterSpecifierPlugin(_)
-        | ClusterSpecifier::InlineClusterSpecifierPlugin(_) => {
-            return Err(Fault::new("must be a cluster").at("cluster_specifier"));
-        }
-    };
-    let idle_timeout = match &action.idle_timeout {
-        None => IdleTimeout::OfListener,
-        Some(idle) => IdleTimeout::Of(timeout("idle_timeout", Some(idle), None)?),
+        ProtoAction::Redirect(redirect) => Action::Redirect(Arc::new(
+            action::redirect(redirect, &around).at("redirect")?,
+        )),
+        ProtoAction::DirectResponse(answer) => Action::Respond(Arc::new(
+            action::respond(answer, &around).at("direct_response")?,
+        )),
+        ProtoAction::FilterAction(_) => return other("filter_action"),
+        ProtoAction::NonForwardingAction(_) => return other("non_forwarding_action"),
     };
     Ok(Rule {
-        name,
+        name: match route.name.as_str() {
+            "" => "default".into(),
+            name => name.into(),
+        },
         path,
-        cluster,
-        timeout: timeout("timeout", action.timeout.as_ref(), Some(TIMEOUT))?,
+        conditions,
+        fault: around.fault,
         idle_timeout,
+        action,
     })
-}
-
-/// Settings of filters that this proxy does not have, unless they are said to be optional.
-fn per_filter(configs: &HashMap<String, Any>) -> Result<(), Fault> {
-    for (name, any) in configs {
-        let optional = is::<FilterConfig>(any)
-            && super::field::decode::<FilterConfig>(any)
-                .is_ok_and(|config| config.is_optional || config.disabled);
-        if !optional {
-            return Err(Fault::new("the filter is not supported by this proxy")
-                .at(format_args!("typed_per_filter_config[{name:?}]")));
-        }
-    }
-    Ok(())
 }

@@ -1,19 +1,22 @@
-use super::{any, seconds};
+//! RouteConfigurations: what is around the routes. What is in them has a file for each part.
+
+mod action;
+mod fault;
+mod headers;
+mod matches;
+
+use super::{any, number, seconds};
 use crate::{
-    snapshot::route::{Domain, PathMatch},
+    snapshot::route::{Action, Domain, Forward, PathMatch},
     xds::convert::route::{Host, IdleTimeout, Routes, Rule, convert},
 };
-use std::time::Duration;
-use weft_xds_proto::envoy::{
-    envoy::{
-        config::route::v3::{
-            FilterConfig, HeaderMatcher, RedirectAction, Route, RouteAction, RouteConfiguration,
-            RouteMatch, VirtualHost, WeightedCluster, route::Action,
-            route_action::ClusterSpecifier, route_match::PathSpecifier, weighted_cluster,
-        },
-        extensions::filters::http::rbac::v3::RbacPerRoute,
+use std::sync::Arc;
+use weft_xds_proto::envoy::envoy::{
+    config::route::v3::{
+        FilterConfig, Route, RouteAction, RouteConfiguration, RouteMatch, VirtualHost,
+        route::Action as ProtoAction, route_action::ClusterSpecifier, route_match::PathSpecifier,
     },
-    google::protobuf::BoolValue,
+    extensions::filters::http::rbac::v3::RbacPerRoute,
 };
 
 const NAME: &str = "user.demo.svc.cluster.local:80";
@@ -35,7 +38,7 @@ fn matching(path: PathSpecifier) -> RouteMatch {
 fn route(rule: RouteMatch, action: RouteAction) -> Route {
     Route {
         r#match: Some(rule),
-        action: Some(Action::Route(action)),
+        action: Some(ProtoAction::Route(action)),
         ..Route::default()
     }
 }
@@ -60,14 +63,33 @@ fn with_hosts(virtual_hosts: Vec<VirtualHost>) -> RouteConfiguration {
     }
 }
 
+fn forward() -> Forward<Arc<str>> {
+    Forward::to("user".into())
+}
+
 fn rule() -> Rule {
     Rule {
         name: "default".into(),
         path: PathMatch::Prefix("/".into()),
-        cluster: "user".into(),
-        timeout: Some(Duration::from_secs(15)),
+        conditions: None,
+        fault: None,
         idle_timeout: IdleTimeout::OfListener,
+        action: Action::Forward(forward()),
     }
+}
+
+/// The one rule that a route becomes.
+fn converted(route: Route) -> Rule {
+    let routes = convert(NAME, &any(&with_routes(vec![route]))).unwrap();
+    routes.virtual_hosts[0].routes[0].clone()
+}
+
+/// Why a route is refused, from the field on.
+fn refused(route: Route) -> String {
+    let error = convert(NAME, &any(&with_routes(vec![route]))).unwrap_err();
+    let error = error.to_string();
+    let start = format!("RouteConfiguration {NAME:?}: virtual_hosts[0].routes[0].");
+    error.strip_prefix(&start).unwrap_or(&error).to_owned()
 }
 
 #[test]
@@ -86,39 +108,15 @@ fn absent_fields_have_the_documented_defaults() {
 }
 
 #[test]
-fn every_field_is_taken() {
+fn hosts_and_names_are_taken() {
     let config = with_hosts(vec![VirtualHost {
         domains: ["User.Demo", "*.demo.svc", "demo.*"]
             .map(str::to_owned)
             .into(),
-        routes: vec![
-            Route {
-                name: "exact".to_owned(),
-                ..route(
-                    matching(PathSpecifier::Path("/a".to_owned())),
-                    RouteAction {
-                        timeout: seconds(0),
-                        idle_timeout: seconds(0),
-                        ..action()
-                    },
-                )
-            },
-            route(
-                matching(PathSpecifier::PathSeparatedPrefix("/b".to_owned())),
-                RouteAction {
-                    timeout: seconds(3),
-                    idle_timeout: seconds(4),
-                    cluster_specifier: Some(ClusterSpecifier::WeightedClusters(WeightedCluster {
-                        clusters: vec![weighted_cluster::ClusterWeight {
-                            name: "only".to_owned(),
-                            ..Default::default()
-                        }],
-                        ..WeightedCluster::default()
-                    })),
-                    ..action()
-                },
-            ),
-        ],
+        routes: vec![Route {
+            name: "all".to_owned(),
+            ..route(any_path(), action())
+        }],
         ..VirtualHost::default()
     }]);
     assert_eq!(
@@ -131,120 +129,98 @@ fn every_field_is_taken() {
                     Domain::Suffix(".demo.svc".into()),
                     Domain::Prefix("demo.".into()),
                 ],
-                routes: vec![
-                    Rule {
-                        name: "exact".into(),
-                        path: PathMatch::Exact("/a".into()),
-                        timeout: None,
-                        idle_timeout: IdleTimeout::Of(None),
-                        ..rule()
-                    },
-                    Rule {
-                        path: PathMatch::SegmentPrefix("/b".into()),
-                        cluster: "only".into(),
-                        timeout: Some(Duration::from_secs(3)),
-                        idle_timeout: IdleTimeout::Of(Some(Duration::from_secs(4))),
-                        ..rule()
-                    },
-                ],
+                routes: vec![Rule {
+                    name: "all".into(),
+                    ..rule()
+                }],
             }],
         }
     );
 }
 
 #[test]
-fn what_is_wrong_with_a_route_is_named() {
-    let cases = [
+fn a_route_must_say_what_it_is_for_and_what_to_do() {
+    let matchless = Route {
+        r#match: None,
+        ..route(any_path(), action())
+    };
+    assert_eq!(refused(matchless), "match: is required");
+    let idle = Route {
+        action: None,
+        ..route(any_path(), action())
+    };
+    assert_eq!(refused(idle), "action: is required");
+    for (action, expected) in [
         (
-            Route {
-                r#match: None,
-                ..route(any_path(), action())
+            ProtoAction::FilterAction(Default::default()),
+            "filter_action: is not supported by this proxy",
+        ),
+        (
+            ProtoAction::NonForwardingAction(Default::default()),
+            "non_forwarding_action: is not supported by this proxy",
+        ),
+    ] {
+        let other = Route {
+            action: Some(action),
+            ..route(any_path(), self::action())
+        };
+        assert_eq!(refused(other), expected);
+    }
+}
+
+#[test]
+fn what_is_not_honoured_of_the_whole_is_refused() {
+    let whole = || with_routes(Vec::new());
+    for (config, field) in [
+        (
+            RouteConfiguration {
+                vhost_header: "x-host".to_owned(),
+                ..whole()
             },
-            "match: is required",
+            "vhost_header",
         ),
         (
-            route(RouteMatch::default(), action()),
-            "match.path_specifier: is required",
-        ),
-        (
-            route(
-                RouteMatch {
-                    headers: vec![HeaderMatcher::default()],
-                    ..any_path()
-                },
-                action(),
-            ),
-            "match.headers: is not supported by this proxy",
-        ),
-        (
-            route(
-                RouteMatch {
-                    case_sensitive: Some(BoolValue { value: false }),
-                    ..any_path()
-                },
-                action(),
-            ),
-            "match.case_sensitive: is not supported by this proxy",
-        ),
-        (
-            route(
-                matching(PathSpecifier::PathSeparatedPrefix("b/".to_owned())),
-                action(),
-            ),
-            "match.path_separated_prefix: must start with a slash and not end with one, got \"b/\"",
-        ),
-        (
-            route(
-                matching(PathSpecifier::SafeRegex(Default::default())),
-                action(),
-            ),
-            "match.safe_regex: is not supported by this proxy",
-        ),
-        (
-            Route {
-                action: Some(Action::Redirect(RedirectAction::default())),
-                ..route(any_path(), action())
+            RouteConfiguration {
+                ignore_port_in_host_matching: true,
+                ..whole()
             },
-            "redirect: is not supported by this proxy",
+            "ignore_port_in_host_matching",
         ),
         (
-            route(
-                any_path(),
-                RouteAction {
-                    timeout: seconds(-2),
-                    ..action()
-                },
-            ),
-            "route.timeout: must not be negative, got -2s",
-        ),
-        (
-            route(any_path(), RouteAction::default()),
-            "route.cluster_specifier: is required",
-        ),
-        (
-            route(
-                any_path(),
-                RouteAction {
-                    prefix_rewrite: "/".to_owned(),
-                    ..action()
-                },
-            ),
-            "route.prefix_rewrite: is not supported by this proxy",
-        ),
-        (
-            Route {
-                typed_per_filter_config: [("rbac".to_owned(), any(&RbacPerRoute::default()))]
-                    .into(),
-                ..route(any_path(), action())
+            RouteConfiguration {
+                ignore_path_parameters_in_path_matching: true,
+                ..whole()
             },
-            "typed_per_filter_config[\"rbac\"]: the filter is not supported by this proxy",
+            "ignore_path_parameters_in_path_matching",
         ),
-    ];
-    for (route, expected) in cases {
-        let error = convert(NAME, &any(&with_routes(vec![route]))).unwrap_err();
+        (
+            RouteConfiguration {
+                vhds: Some(Default::default()),
+                ..whole()
+            },
+            "vhds",
+        ),
+        (
+            with_hosts(vec![VirtualHost {
+                domains: vec!["*".to_owned()],
+                matcher: Some(Default::default()),
+                ..VirtualHost::default()
+            }]),
+            "virtual_hosts[0].matcher",
+        ),
+        (
+            with_hosts(vec![VirtualHost {
+                domains: vec!["*".to_owned()],
+                require_tls: 1,
+                ..VirtualHost::default()
+            }]),
+            "virtual_hosts[0].require_tls",
+        ),
+    ] {
+        let error = convert(NAME, &any(&config)).unwrap_err();
         assert_eq!(
-            error.to_string(),
-            format!("RouteConfiguration {NAME:?}: virtual_hosts[0].routes[0].{expected}")
+            (error.field.as_str(), error.reason.as_str()),
+            (field, "is not supported by this proxy")
         );
     }
 }
@@ -255,11 +231,15 @@ fn settings_of_an_optional_filter_are_ignored() {
         is_optional: true,
         ..FilterConfig::default()
     };
-    let route = Route {
-        typed_per_filter_config: [("rbac".to_owned(), any(&optional))].into(),
+    let with = |config| Route {
+        typed_per_filter_config: [("rbac".to_owned(), config)].into(),
         ..route(any_path(), action())
     };
-    convert(NAME, &any(&with_routes(vec![route]))).unwrap();
+    assert_eq!(converted(with(any(&optional))), rule());
+    assert_eq!(
+        refused(with(any(&RbacPerRoute::default()))),
+        "typed_per_filter_config[\"rbac\"]: the filter is not supported by this proxy"
+    );
 }
 
 #[test]

@@ -1,0 +1,755 @@
+use super::{
+    NAME, action, any_path, converted, forward, number, refused, route, rule, seconds, with_hosts,
+};
+use crate::{
+    snapshot::{
+        Share,
+        pattern::Substitution,
+        route::{
+            Action, Backend, Backends, Field, Forward, HashCookie, HashPolicy, HashSource,
+            HeaderChange, HostRewrite, IssuedCookie, Mirror, MirrorHost, PathRewrite, Redirect,
+            Respond,
+        },
+    },
+    xds::convert::{
+        route::{IdleTimeout, Rule, convert},
+        tests::any,
+    },
+};
+use bytes::Bytes;
+use http::{HeaderName, StatusCode};
+use std::{sync::Arc, time::Duration};
+use weft_xds_proto::envoy::{
+    envoy::{
+        config::{
+            common::mutation_rules::v3::{HeaderMutation, header_mutation},
+            core::v3::{DataSource, RuntimeFractionalPercent, data_source::Specifier},
+            route::v3::{
+                DirectResponseAction, RedirectAction, Route, RouteAction, VirtualHost,
+                WeightedCluster,
+                redirect_action::{PathRewriteSpecifier, SchemeRewriteSpecifier},
+                route::Action as ProtoAction,
+                route_action::{
+                    ClusterSpecifier, HashPolicy as ProtoHashPolicy, HostRewriteSpecifier,
+                    MaxStreamDuration, RequestMirrorPolicy, UpgradeConfig,
+                    hash_policy::{
+                        ConnectionProperties, Cookie, CookieAttribute, FilterState, Header,
+                        PolicySpecifier, QueryParameter,
+                    },
+                },
+                weighted_cluster::{
+                    ClusterWeight, RandomValueSpecifier,
+                    cluster_weight::HostRewriteSpecifier as WeightHostRewrite,
+                },
+            },
+        },
+        r#type::{
+            matcher::v3::{RegexMatchAndSubstitute, RegexMatcher},
+            v3::FractionalPercent,
+        },
+    },
+    google::protobuf::BoolValue,
+};
+
+fn forwarded(action: RouteAction) -> Forward<Arc<str>> {
+    match converted(route(any_path(), action)).action {
+        Action::Forward(forward) => forward,
+        other => panic!("it forwards: {other:?}"),
+    }
+}
+
+fn weighted(weights: &[(&str, u32)]) -> RouteAction {
+    let clusters = weights.iter().map(|(name, weight)| ClusterWeight {
+        name: (*name).to_owned(),
+        weight: number(*weight),
+        ..ClusterWeight::default()
+    });
+    by_weight(WeightedCluster {
+        clusters: clusters.collect(),
+        ..WeightedCluster::default()
+    })
+}
+
+fn by_weight(weighted: WeightedCluster) -> RouteAction {
+    RouteAction {
+        cluster_specifier: Some(ClusterSpecifier::WeightedClusters(weighted)),
+        ..action()
+    }
+}
+
+fn substitution(source: &str, replacement: &str) -> RegexMatchAndSubstitute {
+    RegexMatchAndSubstitute {
+        pattern: Some(RegexMatcher {
+            regex: source.to_owned(),
+            ..RegexMatcher::default()
+        }),
+        substitution: replacement.to_owned(),
+    }
+}
+
+fn redirecting(redirect: RedirectAction) -> Route {
+    Route {
+        action: Some(ProtoAction::Redirect(redirect)),
+        ..route(any_path(), action())
+    }
+}
+
+fn answering(answer: DirectResponseAction) -> Route {
+    Route {
+        action: Some(ProtoAction::DirectResponse(answer)),
+        ..route(any_path(), action())
+    }
+}
+
+#[test]
+fn timeouts_are_taken() {
+    for (timeout, idle, expected) in [
+        (
+            3,
+            4,
+            (Some(Duration::from_secs(3)), Some(Duration::from_secs(4))),
+        ),
+        (0, 0, (None, None)),
+    ] {
+        let rule = converted(route(
+            any_path(),
+            RouteAction {
+                timeout: seconds(timeout),
+                idle_timeout: seconds(idle),
+                ..action()
+            },
+        ));
+        let expected = Rule {
+            idle_timeout: IdleTimeout::Of(expected.1),
+            action: Action::Forward(Forward {
+                timeout: expected.0,
+                ..forward()
+            }),
+            ..super::rule()
+        };
+        assert_eq!(rule, expected);
+    }
+}
+
+#[test]
+fn clusters_have_their_weights() {
+    let backend = |name: &str, weight| Backend {
+        weight,
+        ..Backend::new(name.into())
+    };
+    assert_eq!(
+        forwarded(weighted(&[("stable", 90), ("canary", 10), ("old", 0)])).backends,
+        Backends::new(vec![
+            backend("stable", 90),
+            backend("canary", 10),
+            backend("old", 0)
+        ])
+        .unwrap()
+    );
+}
+
+#[test]
+fn a_host_of_a_backend_counts_before_that_of_the_route() {
+    let host = |host: &str| HostRewriteSpecifier::HostRewriteLiteral(host.to_owned());
+    let own = ClusterWeight {
+        name: "b".to_owned(),
+        weight: number(1),
+        host_rewrite_specifier: Some(WeightHostRewrite::HostRewriteLiteral("own".to_owned())),
+        ..ClusterWeight::default()
+    };
+    let mut action = weighted(&[("a", 1)]);
+    if let Some(ClusterSpecifier::WeightedClusters(weighted)) = &mut action.cluster_specifier {
+        weighted.clusters.push(own);
+    }
+    action.host_rewrite_specifier = Some(host("other:80"));
+    let backends = forwarded(action).backends;
+    let hosts: Vec<_> = backends
+        .all()
+        .iter()
+        .map(|backend| backend.host.clone())
+        .collect();
+    assert_eq!(
+        hosts,
+        [HostRewrite::new("other:80"), HostRewrite::new("own")]
+    );
+}
+
+#[test]
+fn paths_are_rewritten_in_three_ways() {
+    for (action, expected) in [
+        (
+            RouteAction {
+                prefix_rewrite: "/b".to_owned(),
+                ..action()
+            },
+            PathRewrite::Prefix("/b".into()),
+        ),
+        (
+            RouteAction {
+                path_rewrite: "/b%%20".to_owned(),
+                ..action()
+            },
+            PathRewrite::Full("/b%20".into()),
+        ),
+        (
+            RouteAction {
+                regex_rewrite: Some(substitution("^/(a)", r"/b/\1")),
+                ..action()
+            },
+            PathRewrite::Regex(Substitution::new("^/(a)", r"/b/\1").unwrap()),
+        ),
+    ] {
+        let expected = Forward {
+            path: Some(expected),
+            ..forward()
+        };
+        assert_eq!(forwarded(action), expected);
+    }
+}
+
+#[test]
+fn hash_policies_are_taken() {
+    let policy = |specifier| ProtoHashPolicy {
+        policy_specifier: Some(specifier),
+        terminal: false,
+    };
+    let cookie = Cookie {
+        name: "session".to_owned(),
+        ttl: seconds(60),
+        path: "/cart".to_owned(),
+        attributes: vec![
+            CookieAttribute {
+                name: "SameSite".to_owned(),
+                value: "Lax".to_owned(),
+            },
+            CookieAttribute {
+                name: "Secure".to_owned(),
+                value: String::new(),
+            },
+        ],
+    };
+    let action = RouteAction {
+        hash_policy: vec![
+            ProtoHashPolicy {
+                terminal: true,
+                ..policy(PolicySpecifier::Header(Header {
+                    header_name: "X-User".to_owned(),
+                    regex_rewrite: Some(substitution("a", "b")),
+                }))
+            },
+            policy(PolicySpecifier::Cookie(cookie)),
+            policy(PolicySpecifier::QueryParameter(QueryParameter {
+                name: "id".to_owned(),
+            })),
+            policy(PolicySpecifier::ConnectionProperties(
+                ConnectionProperties { source_ip: true },
+            )),
+        ],
+        ..action()
+    };
+    let expected = [
+        (
+            HashSource::Header(
+                Field::Named(HeaderName::from_static("x-user")),
+                Some(Substitution::new("a", "b").unwrap()),
+            ),
+            true,
+        ),
+        (
+            HashSource::Cookie(HashCookie {
+                name: "session".into(),
+                issue: Some(IssuedCookie {
+                    ttl: Duration::from_secs(60),
+                    attributes: "; Path=/cart; SameSite=Lax; Secure".into(),
+                }),
+            }),
+            false,
+        ),
+        (HashSource::QueryParameter("id".into()), false),
+        (HashSource::SourceAddress, false),
+    ]
+    .map(|(source, terminal)| HashPolicy { source, terminal });
+    assert_eq!(*forwarded(action).hash, expected);
+}
+
+#[test]
+fn mirrors_are_taken() {
+    let policy = |cluster: &str| RequestMirrorPolicy {
+        cluster: cluster.to_owned(),
+        ..RequestMirrorPolicy::default()
+    };
+    let action = RouteAction {
+        request_mirror_policies: vec![
+            policy("a"),
+            RequestMirrorPolicy {
+                disable_shadow_host_suffix_append: true,
+                runtime_fraction: Some(RuntimeFractionalPercent {
+                    default_value: Some(FractionalPercent {
+                        numerator: 10,
+                        denominator: 0,
+                    }),
+                    ..RuntimeFractionalPercent::default()
+                }),
+                ..policy("b")
+            },
+            RequestMirrorPolicy {
+                host_rewrite_literal: "other".to_owned(),
+                request_headers_mutations: vec![HeaderMutation {
+                    action: Some(header_mutation::Action::Remove("cookie".to_owned())),
+                }],
+                ..policy("c")
+            },
+        ],
+        ..action()
+    };
+    let mirror = |cluster: &str| Mirror {
+        cluster: cluster.into(),
+        share: Share::ALL,
+        host: MirrorHost::Shadow,
+        headers: Arc::default(),
+    };
+    assert_eq!(
+        *forwarded(action).mirrors,
+        [
+            mirror("a"),
+            Mirror {
+                share: Share::percent(10),
+                host: MirrorHost::Same,
+                ..mirror("b")
+            },
+            Mirror {
+                host: MirrorHost::Other(HostRewrite::new("other").unwrap()),
+                headers: [HeaderChange::Remove(http::header::COOKIE)].into(),
+                ..mirror("c")
+            },
+        ]
+    );
+}
+
+#[test]
+fn the_mirrors_of_the_innermost_level_that_has_any_count() {
+    let policy = |cluster: &str| {
+        vec![RequestMirrorPolicy {
+            cluster: cluster.to_owned(),
+            ..RequestMirrorPolicy::default()
+        }]
+    };
+    let own = RouteAction {
+        request_mirror_policies: policy("route"),
+        ..action()
+    };
+    let host = |mirrors| VirtualHost {
+        routes: vec![route(any_path(), own.clone()), route(any_path(), action())],
+        request_mirror_policies: mirrors,
+        ..VirtualHost::default()
+    };
+    let mut config = with_hosts(vec![
+        VirtualHost {
+            domains: vec!["a".to_owned()],
+            ..host(policy("host"))
+        },
+        VirtualHost {
+            domains: vec!["b".to_owned()],
+            ..host(Vec::new())
+        },
+    ]);
+    config.request_mirror_policies = policy("table");
+    let routes = convert(NAME, &any(&config)).unwrap();
+    let mirrors = routes
+        .virtual_hosts
+        .iter()
+        .flat_map(|host| &host.routes)
+        .map(|rule| {
+            let clusters: Vec<_> = rule.action.clusters().skip(1).map(|name| &**name).collect();
+            clusters.concat()
+        });
+    assert_eq!(
+        mirrors.collect::<Vec<_>>(),
+        ["route", "host", "route", "table"]
+    );
+}
+
+#[test]
+fn redirects_are_taken() {
+    let nowhere = Redirect {
+        scheme: None,
+        host: None,
+        port: None,
+        path: None,
+        status: StatusCode::MOVED_PERMANENTLY,
+        strip_query: false,
+        headers: Arc::default(),
+    };
+    for (redirect, expected) in [
+        (RedirectAction::default(), nowhere.clone()),
+        (
+            RedirectAction {
+                scheme_rewrite_specifier: Some(SchemeRewriteSpecifier::HttpsRedirect(true)),
+                host_redirect: "other".to_owned(),
+                port_redirect: 8443,
+                path_rewrite_specifier: Some(PathRewriteSpecifier::PathRedirect(
+                    "/new?a=1".to_owned(),
+                )),
+                response_code: 4,
+                strip_query: true,
+            },
+            Redirect {
+                scheme: Some("https".into()),
+                host: Some("other".into()),
+                port: 8443.try_into().ok(),
+                path: Some(PathRewrite::Full("/new?a=1".into())),
+                status: StatusCode::PERMANENT_REDIRECT,
+                strip_query: true,
+                headers: Arc::default(),
+            },
+        ),
+        (
+            RedirectAction {
+                scheme_rewrite_specifier: Some(SchemeRewriteSpecifier::SchemeRedirect(
+                    "HTTP".to_owned(),
+                )),
+                path_rewrite_specifier: Some(PathRewriteSpecifier::PrefixRewrite(
+                    "/new".to_owned(),
+                )),
+                response_code: 1,
+                ..RedirectAction::default()
+            },
+            Redirect {
+                scheme: Some("http".into()),
+                path: Some(PathRewrite::Prefix("/new".into())),
+                status: StatusCode::FOUND,
+                ..nowhere
+            },
+        ),
+    ] {
+        let expected = Rule {
+            action: Action::Redirect(Arc::new(expected)),
+            ..rule()
+        };
+        assert_eq!(converted(redirecting(redirect)), expected);
+    }
+}
+
+#[test]
+fn direct_responses_are_taken() {
+    let body = |specifier| {
+        Some(DataSource {
+            specifier: Some(specifier),
+            ..DataSource::default()
+        })
+    };
+    for (body, expected) in [
+        (None, Bytes::new()),
+        (
+            body(Specifier::InlineString("closed".to_owned())),
+            "closed".into(),
+        ),
+        (
+            body(Specifier::InlineBytes(b"closed".to_vec())),
+            "closed".into(),
+        ),
+    ] {
+        let answer = DirectResponseAction {
+            status: 503,
+            body,
+            ..DirectResponseAction::default()
+        };
+        let expected = Respond {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            body: expected,
+            headers: Arc::default(),
+        };
+        let expected = Rule {
+            action: Action::Respond(Arc::new(expected)),
+            ..rule()
+        };
+        assert_eq!(converted(answering(answer)), expected);
+    }
+}
+
+#[test]
+fn limits_that_change_nothing_are_taken() {
+    let zero = MaxStreamDuration {
+        grpc_timeout_header_max: seconds(0),
+        ..MaxStreamDuration::default()
+    };
+    let websocket = UpgradeConfig {
+        upgrade_type: "websocket".to_owned(),
+        ..UpgradeConfig::default()
+    };
+    let action = RouteAction {
+        max_stream_duration: Some(zero),
+        upgrade_configs: vec![websocket],
+        ..action()
+    };
+    assert_eq!(forwarded(action), forward());
+}
+
+#[test]
+fn what_is_wrong_with_forwarding_is_named() {
+    let hash = |specifier| RouteAction {
+        hash_policy: vec![ProtoHashPolicy {
+            policy_specifier: specifier,
+            terminal: false,
+        }],
+        ..action()
+    };
+    let mirror = |policy| RouteAction {
+        request_mirror_policies: vec![policy],
+        ..action()
+    };
+    let host = |host| RouteAction {
+        host_rewrite_specifier: Some(host),
+        ..action()
+    };
+    for (action, expected) in [
+        (RouteAction::default(), "cluster_specifier: is required"),
+        (
+            RouteAction {
+                cluster_specifier: Some(ClusterSpecifier::ClusterHeader("a".to_owned())),
+                ..action()
+            },
+            "cluster_specifier: must be a cluster or weighted clusters",
+        ),
+        (
+            RouteAction {
+                timeout: seconds(-2),
+                ..action()
+            },
+            "timeout: must not be negative, got -2s",
+        ),
+        (
+            weighted(&[]),
+            "weighted_clusters.clusters: the sum of all weights must be > 0",
+        ),
+        (
+            weighted(&[("a", 0), ("b", 0)]),
+            "weighted_clusters.clusters: the sum of all weights must be > 0",
+        ),
+        (
+            weighted(&[("a", u32::MAX), ("b", 1)]),
+            "weighted_clusters.clusters: the sum of all weights is 4294967296, more than 4294967295",
+        ),
+        (
+            weighted(&[("", 1)]),
+            "weighted_clusters.clusters[0].name: must not be empty",
+        ),
+        (
+            by_weight(WeightedCluster {
+                clusters: vec![ClusterWeight {
+                    name: "a".to_owned(),
+                    ..ClusterWeight::default()
+                }],
+                ..WeightedCluster::default()
+            }),
+            "weighted_clusters.clusters[0].weight: is required",
+        ),
+        (
+            by_weight(WeightedCluster {
+                random_value_specifier: Some(RandomValueSpecifier::HeaderName("a".to_owned())),
+                ..WeightedCluster::default()
+            }),
+            "weighted_clusters.header_name: is not supported by this proxy",
+        ),
+        (
+            RouteAction {
+                prefix_rewrite: "/a".to_owned(),
+                path_rewrite: "/b".to_owned(),
+                ..action()
+            },
+            "only one of prefix_rewrite, path_rewrite and regex_rewrite may be set",
+        ),
+        (
+            RouteAction {
+                path_rewrite: "/%REQ(a)%".to_owned(),
+                ..action()
+            },
+            "path_rewrite: commands are not supported by this proxy, got \"/%REQ(a)%\"; \
+             write %% for a percent sign",
+        ),
+        (
+            RouteAction {
+                path_rewrite: "a".to_owned(),
+                ..action()
+            },
+            "path_rewrite: must start with a slash, got \"a\"",
+        ),
+        (
+            RouteAction {
+                regex_rewrite: Some(substitution("a", r"\1")),
+                ..action()
+            },
+            "regex_rewrite.substitution: names group 1, which the expression does not have",
+        ),
+        (
+            RouteAction {
+                regex_rewrite: Some(substitution("(", "")),
+                ..action()
+            },
+            "regex_rewrite.pattern.regex: is not a regular expression: unclosed group",
+        ),
+        (
+            host(HostRewriteSpecifier::HostRewriteLiteral("a b".to_owned())),
+            "host_rewrite_literal: \"a b\" is not a host",
+        ),
+        (
+            host(HostRewriteSpecifier::AutoHostRewrite(BoolValue {
+                value: true,
+            })),
+            "host_rewrite_specifier: must be a literal",
+        ),
+        (
+            RouteAction {
+                append_x_forwarded_host: true,
+                ..action()
+            },
+            "append_x_forwarded_host: is not supported by this proxy",
+        ),
+        (
+            RouteAction {
+                cluster_not_found_response_code: 1,
+                ..action()
+            },
+            "cluster_not_found_response_code: is not supported by this proxy",
+        ),
+        (
+            RouteAction {
+                internal_redirect_policy: Some(Default::default()),
+                ..action()
+            },
+            "internal_redirect_policy: is not supported by this proxy",
+        ),
+        (
+            RouteAction {
+                max_stream_duration: Some(MaxStreamDuration {
+                    max_stream_duration: seconds(1),
+                    ..MaxStreamDuration::default()
+                }),
+                ..action()
+            },
+            "max_stream_duration.max_stream_duration: is not supported by this proxy",
+        ),
+        (
+            RouteAction {
+                upgrade_configs: vec![UpgradeConfig {
+                    enabled: Some(BoolValue { value: false }),
+                    ..UpgradeConfig::default()
+                }],
+                ..action()
+            },
+            "upgrade_configs[0].enabled: is not supported by this proxy",
+        ),
+        (hash(None), "hash_policy[0].policy_specifier: is required"),
+        (
+            hash(Some(PolicySpecifier::FilterState(FilterState::default()))),
+            "hash_policy[0].filter_state: is not supported by this proxy",
+        ),
+        (
+            hash(Some(PolicySpecifier::ConnectionProperties(
+                ConnectionProperties::default(),
+            ))),
+            "hash_policy[0].connection_properties.source_ip: must be true",
+        ),
+        (
+            hash(Some(PolicySpecifier::Cookie(Cookie {
+                name: "a=b".to_owned(),
+                ..Cookie::default()
+            }))),
+            "hash_policy[0].cookie.name: \"a=b\" is not the name of a cookie",
+        ),
+        (
+            mirror(RequestMirrorPolicy::default()),
+            "request_mirror_policies[0].cluster: must not be empty",
+        ),
+        (
+            mirror(RequestMirrorPolicy {
+                cluster_header: "a".to_owned(),
+                ..RequestMirrorPolicy::default()
+            }),
+            "request_mirror_policies[0].cluster_header: is not supported by this proxy",
+        ),
+        (
+            mirror(RequestMirrorPolicy {
+                cluster: "a".to_owned(),
+                runtime_fraction: Some(RuntimeFractionalPercent::default()),
+                ..RequestMirrorPolicy::default()
+            }),
+            "request_mirror_policies[0].runtime_fraction.default_value: is required",
+        ),
+    ] {
+        let refused = refused(route(any_path(), action));
+        let refused = refused.strip_prefix("route").unwrap();
+        assert_eq!(refused.trim_start_matches(['.', ':', ' ']), expected);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_an_answer_is_named() {
+    let path = |specifier| {
+        redirecting(RedirectAction {
+            path_rewrite_specifier: Some(specifier),
+            ..RedirectAction::default()
+        })
+    };
+    for (route, expected) in [
+        (
+            redirecting(RedirectAction {
+                host_redirect: "a/b".to_owned(),
+                ..RedirectAction::default()
+            }),
+            "redirect.host_redirect: \"a/b\" is not a host",
+        ),
+        (
+            redirecting(RedirectAction {
+                port_redirect: 65_536,
+                ..RedirectAction::default()
+            }),
+            "redirect.port_redirect: must be a port, got 65536",
+        ),
+        (
+            redirecting(RedirectAction {
+                response_code: 9,
+                ..RedirectAction::default()
+            }),
+            "redirect.response_code: is unknown",
+        ),
+        (
+            path(PathRewriteSpecifier::PathRedirect("a".to_owned())),
+            "redirect.path_redirect: must start with a slash, got \"a\"",
+        ),
+        (
+            redirecting(RedirectAction {
+                scheme_rewrite_specifier: Some(SchemeRewriteSpecifier::SchemeRedirect(
+                    "a b".to_owned(),
+                )),
+                ..RedirectAction::default()
+            }),
+            "redirect.scheme_redirect: \"a b\" is not a scheme",
+        ),
+        (
+            answering(DirectResponseAction::default()),
+            "direct_response.status: must be from 200 to 599, got 0",
+        ),
+        (
+            answering(DirectResponseAction {
+                status: 200,
+                body: Some(DataSource {
+                    specifier: Some(Specifier::Filename("/etc/passwd".to_owned())),
+                    ..DataSource::default()
+                }),
+                ..DirectResponseAction::default()
+            }),
+            "direct_response.body: must be inline",
+        ),
+        (
+            answering(DirectResponseAction {
+                status: 200,
+                body_format: Some(Default::default()),
+                ..DirectResponseAction::default()
+            }),
+            "direct_response.body_format: is not supported by this proxy",
+        ),
+    ] {
+        assert_eq!(refused(route), expected);
+    }
+}
