@@ -8,6 +8,7 @@ mod tls;
 use super::{
     Dialect,
     dialect::Form,
+    endpoints,
     name::{self, Destination},
     proto::{ads, metadata},
 };
@@ -17,7 +18,7 @@ use crate::world::{
 };
 use envoy_types::pb::envoy::config::cluster::v3::{
     Cluster as Message,
-    cluster::{ClusterDiscoveryType, DiscoveryType, EdsClusterConfig},
+    cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig},
 };
 use load_balancing::Balancing;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub(super) struct Cluster {
     connections: ConnectionPolicy,
     breaker: Option<Arc<Breaker>>,
     retry_budget: RetryBudget,
+    /// The host that DNS is to be asked for, where the service is another name for one.
+    external: Option<(Arc<str>, u16)>,
     /// What endpoints speak, which only Envoys have to be told.
     protocol: Protocol,
     /// Of Envoys that have a certificate.
@@ -58,7 +61,14 @@ impl Cluster {
             (Dialect::Envoy(_), Destination::Workload(..)) => return None,
         };
         let policy = destination.policy(world);
+        let external = match &destination {
+            Destination::Service(service, port) => {
+                service.external_name.clone().zip(Some(port.port))
+            }
+            Destination::Workload(..) => None,
+        };
         Some(Self {
+            external,
             name: destination.cluster(world),
             form: dialect.form(),
             service: service.map(|key| key.name.clone()).unwrap_or_default(),
@@ -84,11 +94,6 @@ impl Cluster {
         let breaker = self.breaker.as_ref().filter(|_| self.form != Form::Grpc);
         Message {
             name: self.name.to_string(),
-            cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
-            eds_cluster_config: Some(EdsClusterConfig {
-                eds_config: ads(),
-                service_name: self.name.to_string(),
-            }),
             lb_policy: balancing.lb_policy,
             lb_config: balancing.lb_config,
             load_balancing_policy: balancing.load_balancing_policy,
@@ -100,7 +105,26 @@ impl Cluster {
                 .iter()
                 .map(|tls| tls.transport_socket(self.protocol))
                 .collect(),
-            ..connections
+            ..match &self.external {
+                None => Message {
+                    cluster_discovery_type: discovery(DiscoveryType::Eds),
+                    eds_cluster_config: Some(EdsClusterConfig {
+                        eds_config: ads(),
+                        service_name: self.name.to_string(),
+                    }),
+                    ..connections
+                },
+                Some((host, port)) => Message {
+                    // gRPC knows no other that asks DNS.
+                    cluster_discovery_type: discovery(match self.form {
+                        Form::Weft | Form::Envoy => DiscoveryType::StrictDns,
+                        Form::Grpc => DiscoveryType::LogicalDns,
+                    }),
+                    dns_lookup_family: DnsLookupFamily::V4Preferred.into(),
+                    load_assignment: Some(endpoints::named(&self.name, host, *port)),
+                    ..connections
+                },
+            }
         }
     }
 
@@ -112,4 +136,8 @@ impl Cluster {
             breaker: self.breaker.as_deref().map(outlier::breaker),
         }
     }
+}
+
+fn discovery(ty: DiscoveryType) -> Option<ClusterDiscoveryType> {
+    Some(ClusterDiscoveryType::Type(ty.into()))
 }

@@ -144,6 +144,24 @@ impl Endpoints {
     }
 }
 
+/// The one endpoint of a cluster that asks DNS: a host by name.
+pub(super) fn named(cluster: &str, host: &str, port: u16) -> Message {
+    Message {
+        cluster_name: cluster.to_owned(),
+        endpoints: vec![LocalityLbEndpoints {
+            lb_endpoints: vec![LbEndpoint {
+                host_identifier: Some(HostIdentifier::Endpoint(EndpointMessage {
+                    address: proto::host(host, port),
+                    ..EndpointMessage::default()
+                })),
+                ..LbEndpoint::default()
+            }],
+            ..LocalityLbEndpoints::default()
+        }],
+        ..Message::default()
+    }
+}
+
 impl EndpointData {
     fn of(self, endpoint: &Endpoint) -> Option<Metadata> {
         match self {

@@ -85,12 +85,15 @@ pub(super) fn file(path: String) -> Option<DataSource> {
 }
 
 pub(super) fn address(address: SocketAddr) -> Option<Address> {
+    host(&address.ip().to_string(), address.port())
+}
+
+/// A host by name or address, and a port of it.
+pub(super) fn host(host: &str, port: u16) -> Option<Address> {
     Some(Address {
         address: Some(AddressKind::SocketAddress(SocketAddress {
-            address: address.ip().to_string(),
-            port_specifier: Some(socket_address::PortSpecifier::PortValue(
-                address.port().into(),
-            )),
+            address: host.to_owned(),
+            port_specifier: Some(socket_address::PortSpecifier::PortValue(port.into())),
             ..SocketAddress::default()
         })),
     })

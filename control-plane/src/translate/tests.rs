@@ -3,6 +3,10 @@ use crate::{
     fixture::{DEMO, apply, objects, world},
     world::{Change, Object, ObjectKey, Update},
 };
+use envoy_types::pb::envoy::config::cluster::v3::{
+    Cluster as ClusterMessage,
+    cluster::{ClusterDiscoveryType, DiscoveryType},
+};
 use std::{collections::BTreeMap, fmt::Write, time::Instant};
 
 mod text;
@@ -377,4 +381,29 @@ fn known_resources_that_are_affected_are_found_by_name_and_by_address() {
     }
     affected.everything = true;
     assert_eq!(found(&affected).len(), known.len());
+}
+
+#[test]
+fn another_name_for_a_host_outside_is_a_cluster_that_asks_dns() {
+    let external = world(
+        "apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: demo}
+spec: {type: ExternalName, externalName: db.example, ports: [{port: 5432, name: tcp}]}
+",
+    );
+    let name = "db.demo.svc.cluster.local:5432";
+    for (dialect, discovery) in [
+        (Dialect::Weft, DiscoveryType::StrictDns),
+        (envoy(None), DiscoveryType::StrictDns),
+        (Dialect::Grpc, DiscoveryType::LogicalDns),
+    ] {
+        let rendered = render(&external, &dialect, C, name).unwrap();
+        let cluster = ClusterMessage::decode(rendered.value).unwrap();
+        let expected = ClusterDiscoveryType::Type(discovery.into());
+        assert_eq!(cluster.cluster_discovery_type, Some(expected));
+        let assignment = cluster.load_assignment.unwrap();
+        assert_eq!(assignment, endpoints::named(name, "db.example", 5432));
+    }
+    assert!(render(&external, &Dialect::Weft, L, "db.demo:5432").is_some());
 }

@@ -141,6 +141,8 @@ pub struct Service {
     pub primary_family: Option<IpFamily>,
     /// Its TCP ports, by number.
     pub ports: Vec<ServicePort>,
+    /// The host outside of the mesh that it is another name for (`ExternalName`).
+    pub external_name: Option<Arc<str>>,
 }
 
 impl Service {

@@ -11,11 +11,14 @@ pub(super) fn convert(key: ObjectKey, value: Value) -> Verdict {
         Ok(service) => service.spec.unwrap_or_default(),
         Err(invalid) => return refused(invalid),
     };
-    // Another name for something outside: there is no address to serve and nothing to balance over.
-    if spec.type_.as_deref() == Some("ExternalName") {
-        return Verdict::Unused;
+    if spec.type_.as_deref() != Some("ExternalName") {
+        return verdict(service(key, spec));
     }
-    verdict(service(key, spec))
+    // Without a port there is nothing that a proxy could be told to serve: callers go there by themselves.
+    match external(key, &spec) {
+        Ok(service) if service.ports.is_empty() => Verdict::Unused,
+        external => verdict(external.map(|service| Object::Service(Arc::new(service)))),
+    }
 }
 
 fn service(key: ObjectKey, spec: core::ServiceSpec) -> Result<Object, Invalid> {
@@ -29,7 +32,26 @@ fn service(key: ObjectKey, spec: core::ServiceSpec) -> Result<Object, Invalid> {
         addresses,
         primary_family,
         ports: ports(&spec.ports.unwrap_or_default())?,
+        external_name: None,
     })))
+}
+
+/// Another name for a host outside of the mesh, whose addresses DNS knows.
+fn external(key: ObjectKey, spec: &core::ServiceSpec) -> Result<Service, Invalid> {
+    let name = spec.external_name.as_deref().unwrap_or_default();
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    check_name("spec.externalName", &name, true)?;
+    if name.parse::<IpAddr>().is_ok() {
+        let reason = format!("{name:?} is an address; write a name that DNS knows");
+        return Err(Invalid::new("spec.externalName", reason));
+    }
+    Ok(Service {
+        key,
+        addresses: Vec::new(),
+        primary_family: None,
+        ports: ports(spec.ports.as_deref().unwrap_or_default())?,
+        external_name: Some(name.into()),
+    })
 }
 
 fn addresses(spec: &core::ServiceSpec) -> Result<Vec<IpAddr>, Invalid> {

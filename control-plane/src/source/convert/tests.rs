@@ -210,12 +210,32 @@ fn what_is_wrong_is_told_with_its_object_and_field() {
 }
 
 #[test]
-fn external_names_and_pods_that_ended_have_no_addresses_here() {
-    let external = object(
-        service(json!({"type": "ExternalName", "externalName": "example.com"})),
-        "cluster.local",
-    );
-    assert_eq!(external.verdict, Verdict::Unused);
+fn another_name_for_a_host_outside_is_a_service_as_far_as_it_names_ports() {
+    let external = |spec: Value| {
+        let mut all = json!({"type": "ExternalName", "externalName": "DB.example."});
+        all.as_object_mut()
+            .unwrap()
+            .extend(spec.as_object().unwrap().clone());
+        object(service(all), "cluster.local").verdict
+    };
+    let Verdict::Accepted(Object::Service(service)) = external(json!({"ports": [{"port": 5432}]}))
+    else {
+        panic!("it was not accepted");
+    };
+    assert_eq!(service.external_name.as_deref(), Some("db.example"));
+    assert!(service.addresses.is_empty());
+    assert_eq!(service.ports[0].port, 5432);
+    assert_eq!(external(json!({})), Verdict::Unused);
+    for bad in ["", "192.0.2.1", "db example"] {
+        let (_, field, _) = refusal(self::service(
+            json!({"type": "ExternalName", "externalName": bad, "ports": [{"port": 80}]}),
+        ));
+        assert_eq!(field, "spec.externalName", "{bad}");
+    }
+}
+
+#[test]
+fn pods_that_ended_have_no_addresses() {
     let ended = pod(
         json!({}),
         json!({"status": {"phase": "Succeeded", "podIP": "10.0.0.1"}}),

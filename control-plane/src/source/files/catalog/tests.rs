@@ -193,7 +193,8 @@ fn a_document_that_comes_back_is_in_force_again() {
 fn an_object_that_became_external_is_gone_even_beside_a_broken_document() {
     let mut files = Files::new();
     files.set("a.yaml", SERVICE);
-    let external = SERVICE.replace("spec: {", "spec: {type: ExternalName, ");
+    let spec = "spec: {type: ExternalName, externalName: db.example}";
+    let external = SERVICE.replace("spec: {ports: [{port: 80}]}", spec);
     files.set("a.yaml", &format!("{external}---\n[\n"));
     assert_eq!(files.port(), None);
 }
