@@ -180,14 +180,16 @@ impl Gate {
         });
     }
 
-    /// Time has passed.
-    pub(super) fn tick(&self, now: Instant) {
-        if let (true, Some(config)) = (self.held.get(), self.circuit.config()) {
-            let ticked = self.with(|breaker| (breaker.tick(&config, now), breaker.state()));
-            if let Some((transition, state)) = ticked {
-                self.settle(state, transition, now);
-            }
+    /// Time has passed. What that changed the state to, if it did.
+    pub(super) fn tick(&self, now: Instant) -> Option<Phase> {
+        if !self.held.get() {
+            return None;
         }
+        let config = self.circuit.config()?;
+        let (transition, state) =
+            self.with(|breaker| (breaker.tick(&config, now), breaker.state()))?;
+        self.settle(state, transition, now);
+        transition.map(|transition| transition.to)
     }
 
     /// The endpoint is no longer of the cluster: it takes up no room.

@@ -112,7 +112,7 @@ impl LiveCluster {
         for endpoint in &state.endpoints {
             endpoint.http1.retire_idle(idle_timeout, now);
             endpoint.http2.retire_idle(idle_timeout, now);
-            endpoint.gate.tick(now);
+            endpoint.pass_time(now);
         }
     }
 
@@ -225,6 +225,7 @@ impl State {
             config,
         };
         state.replace_endpoints();
+        state.guard_endpoints();
         state
     }
 
@@ -245,6 +246,7 @@ impl State {
             self.balancer = Balancer::new(&config.load_balancer, fastrand::u64(..));
         }
         self.replace_endpoints();
+        self.guard_endpoints();
         true
     }
 
@@ -275,5 +277,12 @@ impl State {
         let gates = self.endpoints.iter().map(|endpoint| &endpoint.gate);
         self.circuit
             .configure(self.config.breaker.as_ref(), gates, now);
+    }
+
+    /// Puts the configured breaker in force.
+    fn guard_endpoints(&self) {
+        let gates = self.endpoints.iter().map(|endpoint| &endpoint.gate);
+        let breaker = self.config.breaker.as_ref();
+        self.circuit.configure(breaker, gates, super::now());
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     balancer::{Latency, Load},
-    breaker::Era,
+    breaker::{Era, Phase},
     circuit::{Circuit, Gate},
     connect::ConnectError,
     http1, http2,
@@ -78,6 +78,13 @@ impl LiveEndpoint {
 
     pub(super) fn reconfigure(&self, config: Arc<Endpoint>) {
         self.config.replace(config);
+    }
+
+    /// An endpoint whose ejection is over is to get its probes, whatever it was like before.
+    pub(super) fn pass_time(&self, now: Instant) {
+        if self.gate.tick(now) == Some(Phase::Probe) {
+            self.latency.set(Latency::assumed(Duration::ZERO, now));
+        }
     }
 
     /// Closes what is idle. Connections in use are closed as they are given back.

@@ -1,7 +1,7 @@
 //! What breakers make of real answers, and what becomes of requests when they are open.
 
 use super::{servers::LocalExecutor, *};
-use crate::snapshot::{Breaker, Share, breaker::Failures};
+use crate::snapshot::{Breaker, LoadBalancer, Share, breaker::Failures};
 use bytes::Bytes;
 use futures_util::stream;
 use http::{HeaderMap, Response};
@@ -9,9 +9,10 @@ use http_body::Frame;
 use http_body_util::StreamBody;
 use hyper::{body::Incoming, server::conn::http2, service::service_fn};
 use hyper_util::rt::TokioIo;
-use std::convert::Infallible;
+use std::{cell::Cell, convert::Infallible};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufStream},
+    net::TcpStream,
     task::spawn_local,
 };
 
@@ -45,26 +46,37 @@ fn guarded(addresses: &[SocketAddr], breaker: Breaker) -> Cluster {
 /// - `/half`: with half of what it announces, and closes.
 /// - `/wait`: never.
 async fn http1() -> (SocketAddr, Rc<servers::Observed>) {
-    servers::serve(|tcp, _, observed| async move {
-        let mut tcp = BufStream::new(tcp);
-        while let Some(path) = read_path(&mut tcp).await {
-            observed.count_request();
-            let answer = match path.as_str() {
-                "/cut" => return,
-                "/half" => "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok".to_owned(),
-                "/wait" => std::future::pending().await,
-                status => format!("HTTP/1.1 {} OK\r\ncontent-length: 0\r\n\r\n", &status[1..]),
-            };
-            let sent = tcp.write_all(answer.as_bytes()).await;
-            if sent.is_err() || tcp.flush().await.is_err() || path == "/half" {
-                return;
-            }
-        }
-    })
-    .await
+    http1_if(Rc::new(Cell::new(true))).await
 }
 
-async fn read_path(tcp: &mut BufStream<tokio::net::TcpStream>) -> Option<String> {
+/// The same, while it works; otherwise all it says is 503.
+async fn http1_if(works: Rc<Cell<bool>>) -> (SocketAddr, Rc<servers::Observed>) {
+    servers::serve(move |tcp, _, observed| serve(tcp, observed, works.clone())).await
+}
+
+async fn serve(tcp: TcpStream, observed: Rc<servers::Observed>, works: Rc<Cell<bool>>) {
+    let mut tcp = BufStream::new(tcp);
+    while let Some(path) = read_path(&mut tcp).await {
+        observed.count_request();
+        let answer = match path.as_str() {
+            _ if !works.get() => status("503"),
+            "/cut" => return,
+            "/half" => "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nok".to_owned(),
+            "/wait" => std::future::pending().await,
+            path => status(&path[1..]),
+        };
+        let sent = tcp.write_all(answer.as_bytes()).await;
+        if sent.is_err() || tcp.flush().await.is_err() || path == "/half" {
+            return;
+        }
+    }
+}
+
+fn status(status: &str) -> String {
+    format!("HTTP/1.1 {status} Some\r\ncontent-length: 0\r\n\r\n")
+}
+
+async fn read_path(tcp: &mut BufStream<TcpStream>) -> Option<String> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if tcp.read_line(&mut head).await.ok()? == 0 {
@@ -142,6 +154,39 @@ fn the_others_take_what_an_ejected_endpoint_does_not() {
             failures += u32::from(call(&cluster, "/200").await.is_err());
         }
         assert_eq!((failures, server.requests.get()), (3, 7));
+    });
+}
+
+#[test]
+fn an_endpoint_that_recovered_gets_its_probes_however_slow_it_was() {
+    worker(async {
+        let works = Rc::new(Cell::new(false));
+        let (recovers, server) = http1_if(works.clone()).await;
+        let (others, _) = http1().await;
+        let upstreams = upstreams();
+        let cluster = Cluster {
+            load_balancer: LoadBalancer::PeakEwma {
+                decay: Duration::from_secs(3600),
+                default_rtt: Duration::from_millis(30),
+            },
+            ..guarded(&[recovers, others], breaker())
+        };
+        let cluster = live(&upstreams, cluster);
+        let ejected = || {
+            cluster
+                .endpoints()
+                .iter()
+                .any(|one| !one.gate.admits(now()))
+        };
+        while !ejected() {
+            call(&cluster, "/200").await.unwrap();
+        }
+        let failed = server.requests.get();
+        works.set(true);
+        pass(OPEN_FOR).await;
+        upstreams.sweep(now());
+        assert_eq!(call(&cluster, "/200").await, Ok(200));
+        assert_eq!(server.requests.get(), failed + 1);
     });
 }
 
