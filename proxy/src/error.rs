@@ -52,6 +52,10 @@ pub enum RequestError {
     MaxRequests,
     /// A fault that the route injects.
     FaultInjected,
+    /// There is no token for the request in a bucket of the workload's rate limit.
+    RateLimited,
+    /// As many requests are in flight to the application as the workload's concurrency limit allows.
+    Overloaded,
     /// The configuration of the destination is not there and could not be had in time.
     ConfigUnavailable,
     /// The proxy has no certificate and the endpoint requires mutual TLS.
@@ -84,7 +88,7 @@ pub enum Processed {
 
 impl RequestError {
     /// Every reason, in the order of [`RequestError::index`].
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 26] = [
         Self::BadRequest,
         Self::HeadersTooLarge,
         Self::HeaderTimeout,
@@ -106,6 +110,8 @@ impl RequestError {
         Self::MaxPendingRequests,
         Self::MaxRequests,
         Self::FaultInjected,
+        Self::RateLimited,
+        Self::Overloaded,
         Self::ConfigUnavailable,
         Self::CertificateUnavailable,
         Self::Internal,
@@ -140,6 +146,8 @@ impl RequestError {
             Self::MaxPendingRequests => "max-pending-requests",
             Self::MaxRequests => "max-requests",
             Self::FaultInjected => "fault-injected",
+            Self::RateLimited => "rate-limited",
+            Self::Overloaded => "overloaded",
             Self::ConfigUnavailable => "config-unavailable",
             Self::CertificateUnavailable => "certificate-unavailable",
             Self::Internal => "internal",
@@ -157,6 +165,7 @@ impl RequestError {
             Self::UnknownDestination | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::UpstreamReset | Self::UpstreamProtocolError => StatusCode::BAD_GATEWAY,
             Self::RequestTimeout | Self::StreamIdleTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::NoHealthyEndpoint
             | Self::CircuitOpen
             | Self::UpstreamConnectFailed
@@ -168,6 +177,7 @@ impl RequestError {
             | Self::MaxPendingRequests
             | Self::MaxRequests
             | Self::FaultInjected
+            | Self::Overloaded
             | Self::ConfigUnavailable
             | Self::CertificateUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -187,7 +197,8 @@ impl RequestError {
             Self::HeaderTimeout | Self::RequestTimeout | Self::StreamIdleTimeout => {
                 DEADLINE_EXCEEDED
             }
-            Self::HeadersTooLarge => RESOURCE_EXHAUSTED,
+            // "Server temporarily out of resources", and "perhaps a per-user quota".
+            Self::HeadersTooLarge | Self::RateLimited | Self::Overloaded => RESOURCE_EXHAUSTED,
             Self::UnknownDestination | Self::RouteNotFound => UNIMPLEMENTED,
             Self::BadRequest | Self::UpstreamProtocolError | Self::Internal => INTERNAL,
             Self::NoHealthyEndpoint
@@ -230,7 +241,9 @@ impl RequestError {
             | Self::MaxConnections
             | Self::MaxPendingRequests
             | Self::MaxRequests
-            | Self::FaultInjected => Fault::Policy,
+            | Self::FaultInjected
+            | Self::RateLimited
+            | Self::Overloaded => Fault::Policy,
             Self::ConfigUnavailable | Self::CertificateUnavailable | Self::Internal => Fault::Mesh,
         }
     }
@@ -254,6 +267,8 @@ impl RequestError {
             | Self::MaxPendingRequests
             | Self::MaxRequests
             | Self::FaultInjected
+            | Self::RateLimited
+            | Self::Overloaded
             | Self::ConfigUnavailable
             | Self::CertificateUnavailable => Processed::Never,
             Self::DownstreamReset
