@@ -10,6 +10,7 @@ mod watchdog;
 pub(crate) use watchdog::Watchdog;
 
 use crate::{
+    admission::{Admitted, Shed},
     deadline::{Deadline, Deadlines},
     edges::Edges,
     error::RequestError,
@@ -96,6 +97,7 @@ struct Shared {
     grpc_status: Cell<Option<u8>>,
     error: Cell<Option<RequestError>>,
     recorded: Cell<bool>,
+    admitted: RefCell<Admitted>,
 }
 
 /// What only the access log wants to know. Not there while the log is off.
@@ -143,6 +145,7 @@ impl Exchange {
             grpc_status: Cell::new(None),
             error: Cell::new(None),
             recorded: Cell::new(false),
+            admitted: RefCell::default(),
             caller: caller.clone(),
         });
         caller.watchdog.watch(&shared);
@@ -254,17 +257,38 @@ impl Exchange {
 
     /// The request failed: makes the answer, and records the exchange.
     pub(crate) fn fail(self, error: RequestError, detail: Option<String>) -> Response<Body> {
+        let endpoint = self
+            .shared
+            .known
+            .borrow()
+            .as_ref()
+            .and_then(|known| known.endpoint);
+        let response = reply::error(error, endpoint, self.shared.grpc);
+        self.refuse(error, detail, response)
+    }
+
+    /// A limit of the workload did not let the request through: makes the answer, and records the exchange.
+    pub(crate) fn shed(self, shed: &Shed) -> Response<Body> {
+        let response = reply::shed(shed, self.shared.grpc);
+        self.refuse(shed.error(), Some(shed.detail()), response)
+    }
+
+    /// Holds what the request has been admitted by until it is over.
+    pub(crate) fn hold(&self, admitted: Admitted) {
+        self.shared.admitted.replace(admitted);
+    }
+
+    fn refuse(
+        self,
+        error: RequestError,
+        detail: Option<String>,
+        response: Response<Body>,
+    ) -> Response<Body> {
         let shared = &self.shared;
         shared.error.set(Some(error));
         *shared.detail.borrow_mut() = detail;
         // Whatever stopped it must not stop the answer.
         shared.clock.timeout.set(None);
-        let endpoint = shared
-            .known
-            .borrow()
-            .as_ref()
-            .and_then(|known| known.endpoint);
-        let response = reply::error(error, endpoint, shared.grpc);
         self.respond(response)
     }
 
@@ -388,6 +412,7 @@ impl Shared {
         if self.recorded.replace(true) {
             return;
         }
+        self.admitted.take();
         self.clock.deadline.set(None);
         self.caller.watchdog.deadline.set(None);
         let error = self.error.get();

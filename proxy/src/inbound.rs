@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! accept -> original dst -> TLS detect/terminate -> peer identity -> detect -> HTTP serve ->
-//! normalise -> record -> application
+//! normalise -> limits -> record -> application
 //! ```
 //!
 //! [`serve`] is the way of a connection, [`Inbound::forward`] that of a request.
 
 use crate::{
+    admission::{Admission, Admitted, Asking, Shed, Watch},
     detection::{self, Speaks},
     error::RequestError,
     exchange::{Caller, Exchange, Known},
@@ -304,6 +305,7 @@ impl Connection<'_> {
                 .caller(Direction::Inbound, self.caller, Some(Rc::new(known))),
             client_cert: self.client_cert(&stream),
             forwarded_for: headers::forwarded_for(self.caller.ip()),
+            limits: Watch::new(self.original.port()),
             application: self.application.clone(),
             idle_timeout: self.port.idle_timeout,
         });
@@ -369,6 +371,7 @@ struct Inbound {
     client_cert: Option<HeaderValue>,
     /// From where, for `x-forwarded-for`.
     forwarded_for: HeaderValue,
+    limits: Watch,
     application: Arc<Cluster>,
     idle_timeout: Option<Duration>,
 }
@@ -381,7 +384,8 @@ impl Handler for Inbound {
                 switch(exchange, sent, self.idle_timeout)
             }
             Ok(sent) => exchange.respond(sent.response),
-            Err((error, detail)) => exchange.fail(error, detail),
+            Err(Stopped::Shed(shed)) => exchange.shed(&shed),
+            Err(Stopped::Failed(error, detail)) => exchange.fail(error, detail),
         })
     }
 
@@ -393,17 +397,28 @@ impl Handler for Inbound {
     }
 }
 
+/// Why a request did not get an answer of the application.
+enum Stopped {
+    /// A limit did not let it through.
+    Shed(Shed),
+    /// It failed.
+    Failed(RequestError, Option<String>),
+}
+
 impl Inbound {
     /// The way of a request.
     async fn forward(
         &self,
         exchange: &Exchange,
         request: &mut Request<Body>,
-    ) -> Result<Sent, (RequestError, Option<String>)> {
+    ) -> Result<Sent, Stopped> {
         let intake = intake::request(request)
-            .map_err(|error| (RequestError::BadRequest, Some(error.to_string())))?;
+            .map_err(|error| Stopped::Failed(RequestError::BadRequest, Some(error.to_string())))?;
         self.describe_caller(request.headers_mut());
         self.trace(exchange, request.headers_mut());
+        let admitted = self
+            .admit(exchange, &intake.host, request)
+            .map_err(Stopped::Shed)?;
         let version = match intake.upgrade {
             Some(protocol) => {
                 headers::set_upgrade(request.headers_mut(), protocol);
@@ -418,10 +433,37 @@ impl Inbound {
         let cluster = self.worker.upstreams.cluster(&self.application);
         let sent = exchange.within(pin!(cluster.send(version, request))).await;
         let mut sent = sent
-            .map_err(|error| (error, None))?
-            .map_err(|failed| (failed.error, Some(failed.detail)))?;
+            .map_err(|error| Stopped::Failed(error, None))?
+            .map_err(|failed| Stopped::Failed(failed.error, Some(failed.detail)))?;
+        self.admission().answered(&admitted);
+        exchange.hold(admitted);
         intake::response(&mut sent.response);
         Ok(sent)
+    }
+
+    /// Passes the limits of the port, or says which one is reached.
+    fn admit(
+        &self,
+        exchange: &Exchange,
+        host: &str,
+        request: &Request<Body>,
+    ) -> Result<Admitted, Shed> {
+        let asking = Asking {
+            identity: self
+                .caller
+                .known
+                .as_ref()
+                .and_then(|known| known.peer.as_ref()),
+            address: self.caller.address.ip(),
+            host,
+            request,
+        };
+        let arrived = exchange.started().into_std();
+        self.admission().admit(&self.limits, &asking, arrived)
+    }
+
+    fn admission(&self) -> &Admission {
+        self.worker.shared.destinations.admission()
     }
 
     fn describe_caller(&self, headers: &mut http::HeaderMap) {

@@ -3,6 +3,7 @@
 //! `docs/ARCHITECTURE.md` shows the life of a request and of a config change, with the file of every stage.
 
 pub mod admin;
+mod admission;
 pub mod app;
 pub mod cli;
 pub mod config;

@@ -1,5 +1,7 @@
 //! The numbers that other parts keep for themselves, as metrics.
 
+mod limits;
+
 use crate::{
     telemetry::render::{Kind, Sample},
     tls::{self, Identity},
@@ -20,6 +22,7 @@ pub fn take(
     let clusters = clusters.summary();
     samples.extend(pools(&clusters));
     samples.extend(breakers(&clusters));
+    samples.extend(limits::take(&destinations.admission().summary()));
     samples
 }
 

@@ -1,19 +1,27 @@
 //! The responses that the proxy makes itself: the one place where an error becomes something to send.
 
 use super::{body::Body, status};
-use crate::{error::RequestError, snapshot::route::AbortStatus};
+use crate::{
+    admission::{Shed, Why},
+    error::RequestError,
+    snapshot::route::AbortStatus,
+};
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONTENT_TYPE, HeaderMap, LOCATION},
+    header::{CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER},
 };
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 /// Why the proxy answered: the reason, and the endpoint it concerns if there is one.
 pub const WEFT_ERROR: HeaderName = HeaderName::from_static("weft-error");
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+const RATE_LIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
+const RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
+const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
 
 /// The answer to a request that failed.
 ///
@@ -29,6 +37,41 @@ pub fn error(error: RequestError, endpoint: Option<SocketAddr>, grpc: bool) -> R
     } else {
         plain(error.status(), error, &why)
     }
+}
+
+/// The answer to a request that a limit of the workload did not let through.
+///
+/// A plain caller is told how much there is by `Retry-After` (RFC 9110 section 10.2.3) and the `RateLimit` fields
+/// (draft-ietf-httpapi-ratelimit-headers-03), in seconds rounded up; a gRPC caller when to come again by
+/// `grpc-retry-pushback-ms` (gRFC A6).
+pub(crate) fn shed(shed: &Shed, grpc: bool) -> Response<Body> {
+    let error = shed.error();
+    let why = format!("{}; policy={}", error.reason(), shed.limit);
+    let mut response = if grpc {
+        failed_call(error, error.grpc_status(), &why)
+    } else {
+        plain(error.status(), error, &why)
+    };
+    let headers = response.headers_mut();
+    match shed.why {
+        Why::RateLimited(refused) if grpc => {
+            let millis = refused.retry_after.as_nanos().div_ceil(1_000_000);
+            let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+            headers.insert(GRPC_RETRY_PUSHBACK, millis.into());
+        }
+        Why::RateLimited(refused) => {
+            headers.insert(RETRY_AFTER, seconds(refused.retry_after).max(1).into());
+            headers.insert(RATE_LIMIT_LIMIT, refused.limit.into());
+            headers.insert(RATE_LIMIT_REMAINING, 0.into());
+            headers.insert(RATE_LIMIT_RESET, seconds(refused.full_in).into());
+        }
+        Why::Overloaded(_) => {}
+    }
+    response
+}
+
+fn seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// The answer to what never became a request. `status` is more precise than that of the error.
@@ -113,6 +156,7 @@ pub fn grpc_status(fields: &HeaderMap) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::{Overloaded, Refused};
 
     #[test]
     fn a_plain_caller_gets_the_status_and_the_reason() {
@@ -139,6 +183,57 @@ mod tests {
             assert_eq!(response.headers()[WEFT_ERROR], reason.reason());
             assert!(matches!(response.body(), Body::Empty));
         }
+    }
+
+    fn rate_limited(retry_after: Duration) -> Shed {
+        Shed {
+            limit: "demo/user:80".into(),
+            why: Why::RateLimited(Refused {
+                limit: 100,
+                full_in: Duration::from_millis(1_500),
+                retry_after,
+            }),
+        }
+    }
+
+    #[test]
+    fn who_sends_too_much_is_told_when_to_come_again() {
+        let response = shed(&rate_limited(Duration::from_millis(2_001)), false);
+        assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+        let fields = [
+            (WEFT_ERROR, "rate-limited; policy=demo/user:80"),
+            (RETRY_AFTER, "3"),
+            (RATE_LIMIT_LIMIT, "100"),
+            (RATE_LIMIT_REMAINING, "0"),
+            (RATE_LIMIT_RESET, "2"),
+        ];
+        for (name, value) in fields {
+            assert_eq!(response.headers()[&name], value, "{name}");
+        }
+        let soon = shed(&rate_limited(Duration::ZERO), false);
+        assert_eq!(soon.headers()[RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn a_grpc_caller_is_told_in_milliseconds() {
+        let response = shed(&rate_limited(Duration::from_micros(20_001)), true);
+        assert_eq!(grpc_status(response.headers()), Some(8));
+        assert_eq!(response.headers()[GRPC_RETRY_PUSHBACK], "21");
+        assert!(!response.headers().contains_key(RETRY_AFTER));
+    }
+
+    #[test]
+    fn an_overloaded_application_is_named_with_the_policy() {
+        let overloaded = Shed {
+            limit: "demo/user:80".into(),
+            why: Why::Overloaded(Overloaded { limit: 10 }),
+        };
+        let response = shed(&overloaded, false);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            response.headers()[WEFT_ERROR],
+            "overloaded; policy=demo/user:80"
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The inbound side: what the proxy requires of those who call its workload.
 
-use super::{Protocol, WorkloadName};
+use super::{Protocol, WorkloadName, admission::Limits};
 use std::{collections::BTreeMap, time::Duration};
 
 /// The inbound configuration of this workload (its `inbound/<namespace>/<pod>` listener).
@@ -25,6 +25,8 @@ pub struct InboundPort {
     pub connect_timeout: Duration,
     /// No byte in either direction of a stream; `None` never ends. Default 5 min.
     pub idle_timeout: Option<Duration>,
+    /// What requests have to pass.
+    pub limits: Limits,
 }
 
 /// What a port takes.

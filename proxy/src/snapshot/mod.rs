@@ -4,6 +4,7 @@
 //! balancer state, limits in use and metrics live in `upstream` and `telemetry`, keyed by name, and
 //! outlive a push.
 
+pub mod admission;
 pub mod breaker;
 pub mod cluster;
 pub mod destination;
@@ -13,6 +14,7 @@ pub mod retry;
 pub mod route;
 pub mod share;
 
+pub use admission::{ConcurrencyLimit, Rate, RateLimit};
 pub use breaker::Breaker;
 pub use cluster::{Cluster, Endpoint, Limits, LoadBalancer};
 pub use destination::{Destination, DestinationHandle, Protocol};

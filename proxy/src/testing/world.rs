@@ -1,5 +1,7 @@
 //! Proxies in one process, whose configuration the test holds in its own hands.
 
+#[cfg(test)]
+use crate::admission::LimitSummary;
 use crate::{
     admin::Health,
     cli,
@@ -9,6 +11,7 @@ use crate::{
     snapshot::{
         Cluster, Destination, Endpoint, Inbound, InboundPort, MtlsMode, Protocol, Route,
         RouteTable, WorkloadName,
+        admission::Limits,
         route::{Action, Domain, Forward, VirtualHost},
     },
     telemetry::{self, AccessLog, EdgeKey, Mode as AccessLogMode, edge::MergedEdge},
@@ -35,7 +38,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
 /// The same for the side that is called, as its flag.
 const HANDSHAKE_TIMEOUT: &str = "--handshake-timeout=60s";
 
-/// A proxy with one worker, on the thread of the test.
+/// A proxy whose workers are on the thread of the test.
 pub struct Proxy {
     /// Where it takes outbound connections.
     pub outbound: SocketAddr,
@@ -46,10 +49,22 @@ pub struct Proxy {
     /// Ends it, in order.
     pub drain: Drain,
     registry: telemetry::Registry,
+    #[cfg(test)]
+    destinations: Destinations,
 }
 
 /// Starts a proxy for the workload of an identity.
 pub fn proxy(ca: &TestCa, identity: &str, flags: &[&str]) -> Proxy {
+    proxy_of_workers(NonZeroUsize::MIN, ca, identity, flags).0
+}
+
+/// The same with so many workers, and where each of them takes inbound connections.
+pub fn proxy_of_workers(
+    workers: NonZeroUsize,
+    ca: &TestCa,
+    identity: &str,
+    flags: &[&str],
+) -> (Proxy, Vec<SocketAddr>) {
     let defaults = [
         "--namespace",
         "demo",
@@ -68,26 +83,35 @@ pub fn proxy(ca: &TestCa, identity: &str, flags: &[&str]) -> Proxy {
     let args = cli::parse(&[&defaults[..], &listen, flags].concat());
     let config = Config::try_from(args).unwrap();
     let inbound_address = "127.0.0.1:0".parse().unwrap();
-    let listeners = Listeners {
-        outbound: listen::single("--outbound-listen", config.listen.outbound).unwrap(),
-        inbound: Some(listen::single("--inbound-listen", inbound_address).unwrap()),
-    };
+    let listeners: Vec<Listeners> = (0..workers.get())
+        .map(|_| Listeners {
+            outbound: listen::single("--outbound-listen", config.listen.outbound).unwrap(),
+            inbound: Some(listen::single("--inbound-listen", inbound_address).unwrap()),
+        })
+        .collect();
+    let inbound: Vec<SocketAddr> = listeners
+        .iter()
+        .filter_map(|listeners| listeners.inbound.as_ref())
+        .map(|listener| listener.local_addr().unwrap())
+        .collect();
     let own = Identity::new();
     own.install(ca.workload(identity), None, SystemTime::now())
         .unwrap();
     let (destinations, feed) =
         Destinations::new("inbound/demo/pod-0".into(), Duration::from_millis(200));
     let registry = telemetry::Registry::new(
-        NonZeroUsize::MIN,
+        workers,
         config.max_edges,
         telemetry::registry::DEFAULT_EDGE_IDLE,
     );
     let drain = Drain::new();
     let proxy = Proxy {
-        outbound: listeners.outbound.local_addr().unwrap(),
-        inbound: listeners.inbound.as_ref().unwrap().local_addr().unwrap(),
+        outbound: listeners[0].outbound.local_addr().unwrap(),
+        inbound: inbound[0],
         feed,
         drain: drain.clone(),
+        #[cfg(test)]
+        destinations: destinations.clone(),
         registry: registry.clone(),
     };
     let shared = Arc::new(Shared {
@@ -95,7 +119,7 @@ pub fn proxy(ca: &TestCa, identity: &str, flags: &[&str]) -> Proxy {
         destinations,
         registry,
         access_log: AccessLog::stdout(AccessLogMode::Off).unwrap(),
-        health: Health::new(1, Instant::now()),
+        health: Health::new(workers.get(), Instant::now()),
         // One switch here: which direction drains first is the concern of `app`.
         outbound_drain: drain.clone(),
         drain,
@@ -105,10 +129,11 @@ pub fn proxy(ca: &TestCa, identity: &str, flags: &[&str]) -> Proxy {
         own_ports: Vec::new(),
         config,
     });
-    spawn_local(async move {
-        Worker::new(0, shared).serve(0, listeners).await.unwrap();
-    });
-    proxy
+    for (index, listeners) in listeners.into_iter().enumerate() {
+        let worker = Worker::new(index, shared.clone());
+        spawn_local(async move { worker.serve(index, listeners).await.unwrap() });
+    }
+    (proxy, inbound)
 }
 
 /// The pair of most scenarios: `order` calls, `user` is called and its application listens at `app`.
@@ -137,6 +162,12 @@ pub fn pair(app: SocketAddr, outbound: &str, port: InboundPort) -> Pair {
 }
 
 impl Proxy {
+    /// The limits of its workload, and what is used of them.
+    #[cfg(test)]
+    pub(crate) fn limits(&self) -> Vec<LimitSummary> {
+        self.destinations.admission().summary()
+    }
+
     /// Every outbound or inbound edge that carried something.
     pub fn edges(&self) -> Vec<(EdgeKey, MergedEdge)> {
         self.registry
@@ -154,6 +185,7 @@ pub fn port(protocol: Protocol, mtls: MtlsMode) -> InboundPort {
         mtls,
         connect_timeout: CONNECT_TIMEOUT,
         idle_timeout: Some(Duration::from_secs(300)),
+        limits: Limits::default(),
     }
 }
 

@@ -20,8 +20,9 @@ use tokio::{
     task::spawn_local,
 };
 
-/// An application that answers with the header fields that it received, `/slow` after a second.
-async fn application() -> SocketAddr {
+/// An application that answers with the header fields that it received, `/slow` after a second, and any other path
+/// after as many milliseconds as `takes-ms` says.
+pub(super) async fn application() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     spawn_local(async move {
@@ -42,6 +43,10 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
     if request.uri().path() == "/slow" {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    if let Some(takes) = request.headers().get("takes-ms") {
+        let millis = takes.to_str().unwrap().parse().unwrap();
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
     let path = request.uri().path().to_owned();
     let version = request.version();
     let mut response = Response::builder().header("seen-path", path);
@@ -55,20 +60,20 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
         .unwrap())
 }
 
-struct Answer {
-    status: StatusCode,
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
     headers: HeaderMap,
     body: Bytes,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> Option<&str> {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
 /// Sends one request over a connection of its own.
-async fn call(proxy: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
+pub(super) async fn call(proxy: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
     let tcp = TcpStream::connect(proxy).await.unwrap();
     let response = match request.version() {
         Version::HTTP_2 => {
@@ -95,7 +100,7 @@ async fn call(proxy: SocketAddr, request: Request<Full<Bytes>>) -> Answer {
     }
 }
 
-fn get(version: Version, target: &str) -> ::http::request::Builder {
+pub(super) fn get(version: Version, target: &str) -> ::http::request::Builder {
     let builder = Request::get(target).version(version);
     match version {
         Version::HTTP_2 => builder,
@@ -106,7 +111,7 @@ fn get(version: Version, target: &str) -> ::http::request::Builder {
     }
 }
 
-fn nothing() -> Full<Bytes> {
+pub(super) fn nothing() -> Full<Bytes> {
     Full::default()
 }
 

@@ -8,9 +8,11 @@ mod tests;
 
 use super::{dump, held::Held, status::Status};
 use crate::{
+    admission::Admission,
     error::RequestError,
     snapshot::{
         Destination, DestinationHandle, Inbound, InboundPort, MtlsMode, Protocol, WorkloadName,
+        admission::Limits,
     },
 };
 use arc_swap::ArcSwap;
@@ -50,6 +52,7 @@ pub struct Feed {
 struct Shared {
     table: ArcSwap<Table>,
     inbound: ArcSwap<Inbound>,
+    admission: Admission,
     ready: watch::Sender<bool>,
     waiting: Mutex<HashMap<Arc<str>, watch::Sender<Option<Answer>>>>,
     wanted: mpsc::UnboundedSender<Arc<str>>,
@@ -86,6 +89,7 @@ impl Destinations {
         let shared = Arc::new(Shared {
             table: ArcSwap::default(),
             inbound: ArcSwap::from_pointee(before_the_first_push()),
+            admission: Admission::default(),
             ready: watch::Sender::new(false),
             waiting: Mutex::default(),
             wanted,
@@ -147,6 +151,11 @@ impl Destinations {
     /// The inbound side. Until the control plane has sent it every port takes mutual TLS only.
     pub fn inbound(&self) -> Arc<Inbound> {
         self.0.inbound.load_full()
+    }
+
+    /// The limits of the inbound side in force.
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.0.admission
     }
 
     /// Whether the inbound configuration has been received.
@@ -249,6 +258,7 @@ impl Feed {
 
     /// Publishes the inbound side.
     pub fn inbound(&self, inbound: Inbound) {
+        self.shared.admission.configure(&inbound);
         self.shared.inbound.store(Arc::new(inbound));
         self.shared.ready.send_replace(true);
     }
@@ -350,6 +360,7 @@ fn before_the_first_push() -> Inbound {
             mtls: MtlsMode::Strict,
             connect_timeout: Duration::from_secs(1),
             idle_timeout: Some(Duration::from_secs(300)),
+            limits: Limits::default(),
         },
     }
 }

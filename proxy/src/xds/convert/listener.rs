@@ -2,6 +2,7 @@
 
 mod filter;
 mod inbound;
+mod limits;
 
 use self::filter::{Http, Terminal};
 use super::{
@@ -163,6 +164,12 @@ fn outbound_chain(chain: &FilterChain, found: &mut Found) -> Result<(), Fault> {
         }
     };
     match filter::terminal(&chain.filters)? {
+        // They are of the workload that is called, and in force there.
+        Terminal::Http(http) if !http.limits.is_empty() => Err(Fault::new(
+            "limits are supported by this proxy only where it is called",
+        )
+        .at("http_filters")
+        .at("filters[0].typed_config")),
         Terminal::Http(http) => found.add_http(http, detected),
         Terminal::Tcp(_) if detected => {
             Err(Fault::new("a chain for HTTP must end in an HttpConnectionManager").at("filters"))

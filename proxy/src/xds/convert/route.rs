@@ -10,12 +10,15 @@ use super::{
     Invalid,
     field::{At, Fault, not_empty, required, timeout, unsupported},
 };
-use crate::snapshot::route::{Action, Conditions, Domain, Fault as Injected, PathMatch};
+use crate::snapshot::{
+    admission::Match,
+    route::{Action, Conditions, Domain, Fault as Injected, PathMatch},
+};
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use weft_xds_proto::{
     envoy::{
         envoy::config::route::v3::{
-            Route, RouteConfiguration, VirtualHost, route::Action as ProtoAction,
+            Route, RouteConfiguration, RouteMatch, VirtualHost, route::Action as ProtoAction,
             route_action::RequestMirrorPolicy, virtual_host::TlsRequirementType,
         },
         google::protobuf::Any,
@@ -198,6 +201,12 @@ fn domain(text: &str) -> Result<Domain, Fault> {
         }
         _ => Ok(pattern),
     }
+}
+
+/// What requests a limit of the workload is for.
+pub(super) fn requests(rule: &RouteMatch) -> Result<Match, Fault> {
+    let (path, conditions) = matches::convert(rule)?;
+    Ok(Match { path, conditions })
 }
 
 fn rule(route: &Route, around: &Around<'_>) -> Result<Rule, Fault> {

@@ -5,6 +5,7 @@ mod breaker;
 mod cluster;
 mod dns;
 mod endpoints;
+mod limits;
 mod listener;
 mod route;
 mod secret;

@@ -1,8 +1,8 @@
 //! Network filters: what a filter chain does with its connections in the end.
 
-use super::RouteSource;
+use super::{RouteSource, limits};
 use crate::{
-    snapshot::Protocol,
+    snapshot::{Protocol, admission::Limits},
     xds::convert::{
         field::{At, Fault, ads, decode, is, not_empty, required, timeout, unsupported},
         route,
@@ -45,6 +45,8 @@ pub(super) struct Http {
     pub(super) protocol: Protocol,
     pub(super) routes: RouteSource,
     pub(super) stream_idle_timeout: Option<Duration>,
+    /// Of the filters before the router.
+    pub(super) limits: Limits,
 }
 
 /// A `TcpProxy`.
@@ -97,8 +99,9 @@ fn http(manager: HttpConnectionManager) -> Result<Http, Fault> {
             return Err(Fault::new("must be AUTO, HTTP1 or HTTP2").at("codec_type"));
         }
     };
+    let mut limits = Limits::default();
     for (position, filter) in manager.http_filters.iter().enumerate() {
-        http_filter(filter).at(format_args!("http_filters[{position}]"))?;
+        http_filter(filter, &mut limits).at(format_args!("http_filters[{position}]"))?;
     }
     let routes = match required("route_specifier", manager.route_specifier)? {
         RouteSpecifier::Rds(rds) => {
@@ -121,14 +124,20 @@ fn http(manager: HttpConnectionManager) -> Result<Http, Fault> {
             manager.stream_idle_timeout.as_ref(),
             Some(STREAM_IDLE_TIMEOUT),
         )?,
+        limits,
     })
 }
 
 /// A filter that is unknown may be left out only if the control plane says so: it could be the one that
 /// authorizes.
-fn http_filter(filter: &HttpFilter) -> Result<(), Fault> {
+fn http_filter(filter: &HttpFilter, of: &mut Limits) -> Result<(), Fault> {
     let known = |any: &Any| is::<Router>(any);
     match &filter.config_type {
+        Some(http_filter::ConfigType::TypedConfig(any))
+            if limits::is_limit(any) && !filter.disabled =>
+        {
+            limits::add(any, of).at("typed_config")
+        }
         Some(http_filter::ConfigType::TypedConfig(any)) if known(any) => Ok(()),
         _ if filter.is_optional || filter.disabled => Ok(()),
         Some(http_filter::ConfigType::TypedConfig(any)) => Err(Fault::new(format!(

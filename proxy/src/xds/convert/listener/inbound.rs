@@ -3,10 +3,10 @@
 use super::{
     Found, chains, detected_http,
     filter::{Terminal, terminal},
-    only_matches,
+    limits, only_matches,
 };
 use crate::{
-    snapshot::{Inbound, InboundPort, MtlsMode, Protocol},
+    snapshot::{Inbound, InboundPort, MtlsMode, Protocol, admission::Limits},
     xds::convert::{
         endpoints::workload,
         field::{At, Fault, decode, is, own_metadata, required, unsupported},
@@ -68,10 +68,12 @@ pub(super) fn convert(listener: Proto) -> Result<Inbound, Fault> {
             .at(format_args!("filter_chains for port {port}"))?;
         ports.insert(port, inbound);
     }
+    let other = other.port().at("filter_chains without destination_port")?;
+    limits::one_of_each_name(ports.values().chain([&other])).at("filter_chains")?;
     Ok(Inbound {
         workload: workload(&metadata.workload, &metadata.namespace),
         ports,
-        other: other.port().at("filter_chains without destination_port")?,
+        other,
     })
 }
 
@@ -146,16 +148,21 @@ impl Chains {
                     "{protocol:?} behind TLS but {other:?} in plaintext"
                 )));
             }
+            let limits = |found: &Found| found.http.as_ref().map(|http| http.limits.clone());
+            if limits(plaintext) != limits(&tls) {
+                return Err(Fault::new("other limits behind TLS than in plaintext"));
+            }
         }
-        let idle_timeout = match (protocol, tls.http) {
-            (Protocol::Tcp, _) | (_, None) => self.tcp_idle_timeout,
-            (_, Some(http)) => http.stream_idle_timeout,
+        let (idle_timeout, limits) = match (protocol, tls.http) {
+            (Protocol::Tcp, _) | (_, None) => (self.tcp_idle_timeout, Limits::default()),
+            (_, Some(http)) => (http.stream_idle_timeout, http.limits),
         };
         Ok(InboundPort {
             protocol,
             mtls,
             connect_timeout: CONNECT_TIMEOUT,
             idle_timeout,
+            limits,
         })
     }
 }

@@ -1,6 +1,6 @@
 use super::{ads, any, number, own_metadata, seconds};
 use crate::{
-    snapshot::{Inbound, InboundPort, MtlsMode, Protocol, WorkloadName},
+    snapshot::{Inbound, InboundPort, MtlsMode, Protocol, WorkloadName, admission::Limits},
     xds::convert::listener::{Listener, Outbound, RouteSource, convert},
 };
 use std::{sync::Arc, time::Duration};
@@ -42,7 +42,7 @@ use weft_xds_proto::{
 };
 
 const NAME: &str = "user.demo.svc.cluster.local:80";
-const OWN: &str = "inbound/demo/user-0";
+pub(super) const OWN: &str = "inbound/demo/user-0";
 
 fn filter(config: Any) -> Filter {
     Filter {
@@ -51,7 +51,7 @@ fn filter(config: Any) -> Filter {
     }
 }
 
-fn http_filter(config: Any) -> HttpFilter {
+pub(super) fn http_filter(config: Any) -> HttpFilter {
     HttpFilter {
         name: "filter".to_owned(),
         config_type: Some(http_filter::ConfigType::TypedConfig(config)),
@@ -59,7 +59,7 @@ fn http_filter(config: Any) -> HttpFilter {
     }
 }
 
-fn manager() -> HttpConnectionManager {
+pub(super) fn manager() -> HttpConnectionManager {
     HttpConnectionManager {
         route_specifier: Some(RouteSpecifier::Rds(Rds {
             config_source: ads(),
@@ -70,7 +70,7 @@ fn manager() -> HttpConnectionManager {
     }
 }
 
-fn http(manager: HttpConnectionManager) -> FilterChain {
+pub(super) fn http(manager: HttpConnectionManager) -> FilterChain {
     FilterChain {
         filters: vec![filter(any(&manager))],
         ..FilterChain::default()
@@ -111,6 +111,10 @@ fn listener(filter_chains: Vec<FilterChain>, default: Option<FilterChain>) -> Pr
     }
 }
 
+pub(super) fn outbound_listener(chains: Vec<FilterChain>) -> Proto {
+    listener(chains, None)
+}
+
 fn outbound(listener: &Proto) -> Outbound {
     match convert(NAME, &any(listener), OWN).unwrap() {
         Listener::Outbound(outbound) => Arc::unwrap_or_clone(outbound),
@@ -118,7 +122,7 @@ fn outbound(listener: &Proto) -> Outbound {
     }
 }
 
-fn refused(listener: &Proto) -> String {
+pub(super) fn refused(listener: &Proto) -> String {
     convert(&listener.name, &any(listener), OWN)
         .unwrap_err()
         .to_string()
@@ -344,7 +348,7 @@ fn mutual_tls() -> Option<TransportSocket> {
     socket(&context())
 }
 
-fn at(port: u32, chain: FilterChain) -> FilterChain {
+pub(super) fn at(port: u32, chain: FilterChain) -> FilterChain {
     let rule = chain.filter_chain_match.unwrap_or_default();
     FilterChain {
         filter_chain_match: Some(FilterChainMatch {
@@ -355,11 +359,11 @@ fn at(port: u32, chain: FilterChain) -> FilterChain {
     }
 }
 
-fn behind_tls(chain: FilterChain) -> FilterChain {
+pub(super) fn behind_tls(chain: FilterChain) -> FilterChain {
     transport("tls", mutual_tls(), chain)
 }
 
-fn plaintext(chain: FilterChain) -> FilterChain {
+pub(super) fn plaintext(chain: FilterChain) -> FilterChain {
     transport("raw_buffer", None, chain)
 }
 
@@ -380,7 +384,7 @@ fn transport(
 }
 
 /// The chains that every inbound listener must have.
-fn others() -> Vec<FilterChain> {
+pub(super) fn others() -> Vec<FilterChain> {
     vec![
         behind_tls(detected(http(manager()))),
         behind_tls(tcp()),
@@ -389,7 +393,7 @@ fn others() -> Vec<FilterChain> {
     ]
 }
 
-fn inbound_listener(chains: Vec<FilterChain>) -> Proto {
+pub(super) fn inbound_listener(chains: Vec<FilterChain>) -> Proto {
     Proto {
         name: OWN.to_owned(),
         metadata: own_metadata(&WorkloadMetadata {
@@ -415,6 +419,7 @@ fn port(protocol: Protocol, mtls: MtlsMode, idle: Option<u64>) -> InboundPort {
         mtls,
         connect_timeout: Duration::from_secs(1),
         idle_timeout: idle.map(Duration::from_secs),
+        limits: Limits::default(),
     }
 }
 
