@@ -367,3 +367,6 @@ fn connection_policy(mesh: &Mesh, connections: &Connections) -> ConnectionPolicy
         transport: connections.transport.clone(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,6 +8,7 @@
 
 mod attachment;
 mod change;
+mod finding;
 mod index;
 mod map;
 mod object;
@@ -19,6 +20,7 @@ mod store;
 
 pub use attachment::{ConnectionPolicy, PortPolicy, RequestPolicy, RulePolicy, Unresolved};
 pub use change::Change;
+pub use finding::Finding;
 pub use object::{
     Endpoint, EndpointSlice, IpFamily, Kind, Limits, LoadBalancer, Mesh, MtlsMode, Namespace,
     Object, ObjectKey, ObjectRef, Protocol, Service, ServicePort, SliceEndpoint, SlicePort,

@@ -71,7 +71,7 @@ impl World {
             })
             .collect();
         let grpc = |route: &&Arc<Route>| route.reference.kind == RouteKind::Grpc;
-        if routes.iter().any(|route| grpc(&route)) {
+        if routes.iter().any(grpc) {
             routes.retain(grpc);
         }
         routes
@@ -124,7 +124,7 @@ fn candidates(routes: &[&Arc<Route>], hostname: Option<&Hostname>) -> Vec<Candid
         }
     }
     // A stable sort: within a rule, the first match comes first.
-    candidates.sort_by(|(a, _), (b, _)| a.cmp(b));
+    candidates.sort_by_key(|(precedence, _)| *precedence);
     candidates
         .into_iter()
         .map(|(_, candidate)| candidate)
@@ -189,3 +189,6 @@ impl<'a> Precedence<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

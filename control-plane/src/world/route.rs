@@ -155,6 +155,18 @@ pub struct Match {
     pub method: Option<Arc<str>>,
 }
 
+impl Match {
+    /// That which every request has.
+    pub fn everything() -> Self {
+        Self {
+            path: PathMatch::Prefix("/".into()),
+            headers: Vec::new(),
+            query: Vec::new(),
+            method: None,
+        }
+    }
+}
+
 /// A match on the path, query excluded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PathMatch {
