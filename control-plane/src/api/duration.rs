@@ -17,6 +17,11 @@ impl Duration {
         Self(std::time::Duration::from_secs(seconds))
     }
 
+    /// A duration of whole milliseconds.
+    pub const fn from_millis(milliseconds: u64) -> Self {
+        Self(std::time::Duration::from_millis(milliseconds))
+    }
+
     /// The duration itself.
     pub const fn get(self) -> std::time::Duration {
         self.0
@@ -103,6 +108,7 @@ impl schemars::JsonSchema for Duration {
         schemars::json_schema!({
             "type": "string",
             "pattern": "^([0-9]{1,5}(h|m|s|ms)){1,4}$",
+            "x-weft-write": "numbers with units h, m, s or ms, such as 15s or 1m30s",
         })
     }
 }

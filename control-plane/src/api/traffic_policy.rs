@@ -1,0 +1,136 @@
+//! `TrafficPolicy`: how calls to a service or over a route are treated.
+//!
+//! A field says in its schema what it is worth without being written, what it may be, and which xDS field it becomes
+//! (`x-weft-default`, `x-weft-becomes`): `docs/policy/traffic-policy.md` is made of that.
+
+mod circuit_breaker;
+mod connections;
+mod fault;
+mod limits;
+mod load_balancer;
+mod retry;
+
+pub use circuit_breaker::{CircuitBreaker, FailureRatio, Failures, GrpcCode};
+pub use connections::{Connections, Http2, TcpKeepalive};
+pub use fault::{Abort, BackendRef, Delay, Fault, HeaderValue, Mirror};
+pub use limits::{Adaptive, ConcurrencyLimit, RateLimit, RateLimitKey};
+pub use load_balancer::{
+    Algorithm, ConsistentHash, Cookie, LoadBalancer, PeakEwma, SlowStart, Zone,
+};
+pub use retry::{Backoff, Budget, Hedge, Retry, RetryAfter, RetryCondition};
+
+use super::{Duration, schema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::LazyLock;
+
+/// How calls to a service or over a route are treated. What no policy says is as `MeshConfig.defaults` says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TrafficPolicySpec {
+    /// What the policy is for: objects of its own namespace.
+    #[schemars(length(min = 1, max = 16))]
+    pub target_refs: Vec<TargetRef>,
+    /// How an endpoint is chosen for a request or connection. For services only.
+    #[schemars(extend("x-weft-default" = "as the mesh"))]
+    pub load_balancer: Option<LoadBalancer>,
+    /// Connections to endpoints, and limits that hold for one proxy and one service port. What passes a limit fails at
+    /// once with 503, and is never held against an endpoint. For services only.
+    #[schemars(extend("x-weft-default" = "as the mesh"))]
+    pub connections: Option<Connections>,
+    /// When an endpoint that fails is given a rest, and how it comes back. For services only.
+    #[schemars(extend("x-weft-default" = "endpoints are never given a rest"))]
+    pub circuit_breaker: Option<CircuitBreaker>,
+    /// What is tried again. Without it, that which certainly was not processed is, and nothing else.
+    #[schemars(extend("x-weft-default" = "nothing else is tried again"))]
+    pub retry: Option<Retry>,
+    /// How long things may take.
+    #[schemars(extend("x-weft-default" = "as the mesh"))]
+    pub timeout: Option<Timeout>,
+    /// How many requests each workload of the service takes: kept by the sidecar of the callee. On a route, it counts
+    /// what the route is for.
+    #[schemars(extend("x-weft-default" = "no limit"))]
+    pub rate_limit: Option<RateLimit>,
+    /// How many requests may be under way at once in each workload of the service: kept by the sidecar of the callee.
+    #[schemars(extend("x-weft-default" = "no limit"))]
+    pub concurrency_limit: Option<ConcurrencyLimit>,
+    /// Faults made on purpose, to see how callers bear them.
+    #[schemars(extend("x-weft-default" = "none"))]
+    pub fault: Option<Fault>,
+    /// Copies of requests, whose answers are thrown away.
+    #[schemars(extend("x-weft-default" = "none"))]
+    pub mirror: Option<Mirror>,
+}
+
+impl TrafficPolicySpec {
+    /// The schema of the type.
+    pub fn schema() -> &'static Value {
+        static SCHEMA: LazyLock<Value> = LazyLock::new(schema::of::<TrafficPolicySpec>);
+        &SCHEMA
+    }
+}
+
+/// An object of the policy's namespace.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TargetRef {
+    /// The group of the kind.
+    #[schemars(
+        example = &"gateway.networking.k8s.io",
+        extend("x-weft-default" = "that of the kind")
+    )]
+    pub group: Option<String>,
+    /// The kind.
+    #[schemars(example = &"Service")]
+    pub kind: TargetKind,
+    /// The name.
+    #[schemars(length(min = 1, max = 253), example = &"user")]
+    pub name: String,
+    /// A part of it, for which this policy comes before one of the whole: a port of a service by name or number, a rule
+    /// of a route by name.
+    #[schemars(
+        length(min = 1, max = 253),
+        example = &"http",
+        extend("x-weft-default" = "all of it")
+    )]
+    pub section_name: Option<String>,
+}
+
+/// What a policy may be for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TargetKind {
+    /// Calls to a service, group "".
+    Service,
+    /// Requests that an HTTPRoute is for, group gateway.networking.k8s.io.
+    #[serde(rename = "HTTPRoute")]
+    HttpRoute,
+    /// Requests that a GRPCRoute is for, group gateway.networking.k8s.io.
+    #[serde(rename = "GRPCRoute")]
+    GrpcRoute,
+}
+
+/// How long things may take.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Timeout {
+    /// From the end of a request to the end of its response, with all attempts; 0s for ever. Answered with 504 or
+    /// DEADLINE_EXCEEDED.
+    #[schemars(
+        example = &"3s",
+        extend(
+            "x-weft-default" = "`MeshConfig.defaults.requestTimeout`, 15s",
+            "x-weft-becomes" = "RouteAction.timeout"
+        )
+    )]
+    pub request: Option<Duration>,
+    /// No byte in either direction of an HTTP stream; 0s for ever.
+    #[schemars(
+        example = &"1h",
+        extend(
+            "x-weft-default" = "`MeshConfig.defaults.idleTimeout`, 5m",
+            "x-weft-becomes" = "RouteAction.idle_timeout"
+        )
+    )]
+    pub idle: Option<Duration>,
+}
