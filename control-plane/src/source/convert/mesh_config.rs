@@ -1,6 +1,6 @@
 //! `MeshConfig`.
 
-use super::{Invalid, Verdict, refused, typed};
+use super::{Invalid, StandIn, Verdict, refused, spec, typed_spec};
 use crate::{
     api::{self, MeshConfigSpec},
     world::{Limits, LoadBalancer, Mesh, MtlsMode, Object, ObjectKey},
@@ -17,41 +17,20 @@ pub(super) fn convert(key: &ObjectKey, value: Value) -> Verdict {
         );
         return refused(Invalid::new("metadata.name", reason));
     }
-    match spec(value).and_then(mesh) {
+    match read(value).and_then(mesh) {
         Ok(mesh) => Verdict::Accepted(Object::Mesh(Arc::new(mesh))),
         Err(invalid) => Verdict::Refused {
             invalid,
-            instead: Some(Object::Mesh(Arc::new(Mesh {
+            instead: Some(StandIn::strict(Object::Mesh(Arc::new(Mesh {
                 mtls: MtlsMode::Strict,
                 ..Mesh::default()
-            }))),
+            })))),
         },
     }
 }
 
-fn spec(value: Value) -> Result<MeshConfigSpec, Invalid> {
-    let Value::Object(mut fields) = value else {
-        return Ok(MeshConfigSpec::default());
-    };
-    let spec = fields.remove("spec").filter(|spec| !spec.is_null());
-    let known = ["apiVersion", "kind", "metadata", "status"];
-    if let Some(unknown) = fields.keys().find(|field| !known.contains(&field.as_str())) {
-        return Err(Invalid::new(
-            unknown.as_str(),
-            "is not a field of MeshConfig; settings stand in spec",
-        ));
-    }
-    match spec {
-        None => Ok(MeshConfigSpec::default()),
-        Some(spec) => typed(spec).map_err(|invalid| Invalid {
-            // The path of the root is a dot.
-            field: match invalid.field.as_str() {
-                "." => "spec".to_owned(),
-                field => format!("spec.{field}"),
-            },
-            ..invalid
-        }),
-    }
+fn read(value: Value) -> Result<MeshConfigSpec, Invalid> {
+    spec(value, "MeshConfig")?.map_or_else(|| Ok(MeshConfigSpec::default()), typed_spec)
 }
 
 fn mesh(spec: MeshConfigSpec) -> Result<Mesh, Invalid> {

@@ -3,17 +3,25 @@
 //! Shared by every source that reads Kubernetes objects. Only what the mesh uses of an object is
 //! read, and what is read is checked, so that a mistake is told with the field it is in.
 
+mod backend;
 mod endpoint_slice;
+mod grpc_route;
+mod http_route;
 mod mesh_config;
 mod namespace;
 mod pod;
 mod protocol;
+mod reference_grant;
+mod route;
 mod service;
+mod text;
+mod traffic_policy;
 
 use crate::{
     api,
-    world::{Kind, MtlsMode, Object, ObjectKey, ObjectRef},
+    world::{Kind, MtlsMode, Object, ObjectKey, ObjectRef, quantity::Created, route::RouteKind},
 };
+use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -43,9 +51,27 @@ pub(crate) enum Verdict {
         /// Why.
         invalid: Invalid,
         /// What stands for it where no good version of it is known: set when leaving it out would let
-        /// in what its author meant to keep out.
-        instead: Option<Object>,
+        /// in what its author meant to keep out, or keep out what has nothing to do with the mistake.
+        instead: Option<StandIn>,
     },
+}
+
+/// What stands for an object that is not good.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StandIn {
+    pub(crate) object: Object,
+    /// What that means until the object is mended.
+    pub(crate) consequence: &'static str,
+}
+
+impl StandIn {
+    /// One that keeps out who does not prove who they are.
+    fn strict(object: Object) -> Self {
+        Self {
+            object,
+            consequence: "until it is mended, mTLS is Strict there",
+        }
+    }
 }
 
 /// What is wrong with an object.
@@ -124,6 +150,10 @@ enum Known {
     EndpointSlice,
     Pod,
     MeshConfig,
+    TrafficPolicy,
+    HttpRoute,
+    GrpcRoute,
+    ReferenceGrant,
 }
 
 impl Known {
@@ -134,6 +164,10 @@ impl Known {
             "EndpointSlice" => Self::EndpointSlice,
             "Pod" => Self::Pod,
             "MeshConfig" => Self::MeshConfig,
+            "TrafficPolicy" => Self::TrafficPolicy,
+            "HTTPRoute" => Self::HttpRoute,
+            "GRPCRoute" => Self::GrpcRoute,
+            "ReferenceGrant" => Self::ReferenceGrant,
             _ => return None,
         })
     }
@@ -142,7 +176,9 @@ impl Known {
         match self {
             Self::Namespace | Self::Service | Self::Pod => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::MeshConfig => api::API_VERSION,
+            Self::MeshConfig | Self::TrafficPolicy => api::API_VERSION,
+            Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io/v1",
+            Self::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",
         }
     }
 
@@ -153,12 +189,22 @@ impl Known {
             Self::EndpointSlice => Kind::EndpointSlice,
             Self::Pod => Kind::Workload,
             Self::MeshConfig => Kind::Mesh,
+            Self::TrafficPolicy => Kind::TrafficPolicy,
+            Self::HttpRoute => Kind::Route(RouteKind::Http),
+            Self::GrpcRoute => Kind::Route(RouteKind::Grpc),
+            Self::ReferenceGrant => Kind::ReferenceGrant,
         }
     }
 
     fn is_namespaced(self) -> bool {
         match self {
-            Self::Service | Self::EndpointSlice | Self::Pod => true,
+            Self::Service
+            | Self::EndpointSlice
+            | Self::Pod
+            | Self::TrafficPolicy
+            | Self::HttpRoute
+            | Self::GrpcRoute
+            | Self::ReferenceGrant => true,
             Self::Namespace | Self::MeshConfig => false,
         }
     }
@@ -170,6 +216,10 @@ impl Known {
             Self::EndpointSlice => endpoint_slice::convert(key, value),
             Self::Pod => pod::convert(key, value, trust_domain),
             Self::MeshConfig => mesh_config::convert(&key, value),
+            Self::TrafficPolicy => traffic_policy::convert(key, value),
+            Self::HttpRoute => http_route::convert(key, value),
+            Self::GrpcRoute => grpc_route::convert(key, value),
+            Self::ReferenceGrant => reference_grant::convert(key, value),
         }
     }
 }
@@ -221,7 +271,13 @@ impl Head {
         // Names of pods and slices may have dots (RFC 1123 subdomains), those of namespaces and services
         // may not: they are labels of host names.
         let may_have_dots = match kind {
-            Known::EndpointSlice | Known::Pod | Known::MeshConfig => true,
+            Known::EndpointSlice
+            | Known::Pod
+            | Known::MeshConfig
+            | Known::TrafficPolicy
+            | Known::HttpRoute
+            | Known::GrpcRoute
+            | Known::ReferenceGrant => true,
             Known::Namespace | Known::Service => false,
         };
         check_name("metadata.name", name, may_have_dots)?;
@@ -261,6 +317,53 @@ fn verdict(result: Result<Object, Invalid>) -> Verdict {
 fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Invalid> {
     serde_path_to_error::deserialize(value)
         .map_err(|error| Invalid::new(error.path().to_string(), error.inner().to_string()))
+}
+
+/// The `spec` of an object whose kind has nothing else to say.
+fn spec(value: Value, kind: &str) -> Result<Option<Value>, Invalid> {
+    let Value::Object(mut fields) = value else {
+        return Ok(None);
+    };
+    let spec = fields.remove("spec").filter(|spec| !spec.is_null());
+    let known = ["apiVersion", "kind", "metadata", "status"];
+    match fields.keys().find(|field| !known.contains(&field.as_str())) {
+        None => Ok(spec),
+        Some(unknown) => Err(Invalid::new(
+            unknown.as_str(),
+            format!("is not a field of {kind}; settings stand in spec"),
+        )),
+    }
+}
+
+/// Reads the `spec` of an object as a type.
+fn typed_spec<T: DeserializeOwned>(spec: Value) -> Result<T, Invalid> {
+    typed(spec).map_err(|invalid| Invalid {
+        // The path of the root is a dot.
+        field: match invalid.field.as_str() {
+            "." => "spec".to_owned(),
+            field => format!("spec.{field}"),
+        },
+        ..invalid
+    })
+}
+
+/// When an object says that it was created.
+fn created(value: &Value) -> Result<Created, Invalid> {
+    let field = "creationTimestamp";
+    match value
+        .get("metadata")
+        .and_then(|metadata| metadata.get(field))
+    {
+        None | Some(Value::Null) => Ok(Created::UNKNOWN),
+        Some(time) => time
+            .as_str()
+            .and_then(|text| text.parse::<Timestamp>().ok())
+            .map(|time| Created::at(time.as_second()))
+            .ok_or_else(|| {
+                let reason = format!("{time} is not a time; write 2026-01-31T12:00:00Z");
+                Invalid::new(format!("metadata.{field}"), reason)
+            }),
+    }
 }
 
 /// RFC 1123 labels, or with dots subdomains, as Kubernetes validates names.

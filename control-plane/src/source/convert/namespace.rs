@@ -1,6 +1,8 @@
 //! Namespaces.
 
-use super::{Annotations, Invalid, MTLS_MODE, Verdict, check_annotation_names, mtls_mode, typed};
+use super::{
+    Annotations, Invalid, MTLS_MODE, StandIn, Verdict, check_annotation_names, mtls_mode, typed,
+};
 use crate::world::{MtlsMode, Namespace, Object, ObjectKey};
 use k8s_openapi::api::core::v1 as core;
 use serde_json::Value;
@@ -19,7 +21,7 @@ pub(super) fn convert(key: ObjectKey, value: Value) -> Verdict {
         Ok(mtls) => Verdict::Accepted(namespace(mtls)),
         Err(invalid) => Verdict::Refused {
             invalid,
-            instead: Some(namespace(Some(MtlsMode::Strict))),
+            instead: Some(StandIn::strict(namespace(Some(MtlsMode::Strict)))),
         },
     }
 }

@@ -1,17 +1,20 @@
 //! Pods, which are workloads.
 
 use super::{
-    Annotations, Invalid, MTLS_MODE, MTLS_MODE_PORTS, Verdict, annotation_field,
+    Annotations, Invalid, MTLS_MODE, MTLS_MODE_PORTS, StandIn, Verdict, annotation_field,
     check_annotation_names, ip, is_tcp, mtls_mode, parse_mode, port, protocol, refused, typed,
 };
 use crate::world::{MtlsMode, Object, ObjectKey, Protocol, Workload};
 use k8s_openapi::{api::core::v1 as core, apimachinery::pkg::apis::meta::v1::ObjectMeta};
 use serde_json::Value;
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, sync::Arc};
 use weft_xds_proto::spiffe::SpiffeId;
 
 /// The container whose presence says that a pod is of the mesh.
 const PROXY_CONTAINER: &str = "weft-proxy";
+/// The share of a pod, under the algorithms that look at weights.
+const WEIGHT: &str = "weft.dev/weight";
+const MAX_WEIGHT: u16 = 1000;
 /// The well-known label of a zone, which Kubernetes 1.35 and later copies to pods from their node.
 const ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -25,23 +28,34 @@ pub(super) fn convert(key: ObjectKey, value: Value, trust_domain: &str) -> Verdi
         Err(invalid) => return refused(invalid),
     };
     let annotations = pod.metadata.annotations.unwrap_or_default();
-    match modes(&annotations) {
-        Ok((mtls, port_mtls)) => Verdict::Accepted(Object::Workload(Arc::new(Workload {
+    let accepted = |workload| Object::Workload(Arc::new(workload));
+    let workload = match modes(&annotations) {
+        Ok((mtls, port_mtls)) => Workload {
             mtls,
             port_mtls,
             ..workload
-        }))),
+        },
+        Err(invalid) => {
+            let mtls = Some(MtlsMode::Strict);
+            return Verdict::Refused {
+                invalid,
+                instead: Some(StandIn::strict(accepted(Workload { mtls, ..workload }))),
+            };
+        }
+    };
+    match weight(&annotations) {
+        Ok(weight) => Verdict::Accepted(accepted(Workload { weight, ..workload })),
         Err(invalid) => Verdict::Refused {
             invalid,
-            instead: Some(Object::Workload(Arc::new(Workload {
-                mtls: Some(MtlsMode::Strict),
-                ..workload
-            }))),
+            instead: Some(StandIn {
+                object: accepted(workload),
+                consequence: "until it is mended, its weight is 1",
+            }),
         },
     }
 }
 
-/// Everything but its modes.
+/// Everything but what annotations say.
 fn workload(key: ObjectKey, pod: &core::Pod, trust_domain: &str) -> Result<Workload, Invalid> {
     let spec = pod.spec.as_ref();
     let service_account = spec
@@ -175,4 +189,17 @@ fn modes(
         }
     }
     Ok((mtls_mode(annotations)?, ports))
+}
+
+fn weight(annotations: &Annotations) -> Result<NonZeroU16, Invalid> {
+    let Some(text) = annotations.get(WEIGHT) else {
+        return Ok(Workload::DEFAULT_WEIGHT);
+    };
+    let weight = text.trim().parse().ok();
+    weight
+        .filter(|weight: &NonZeroU16| weight.get() <= MAX_WEIGHT)
+        .ok_or_else(|| {
+            let reason = format!("{text:?} is not a weight; write \"1\" to \"{MAX_WEIGHT}\"");
+            Invalid::new(annotation_field(WEIGHT), reason)
+        })
 }

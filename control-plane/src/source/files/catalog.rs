@@ -4,9 +4,9 @@ use super::document::{Document, documents};
 use crate::{
     source::{
         Problem, Severity,
-        convert::{self, Outcome, Verdict},
+        convert::{self, Outcome, StandIn, Verdict},
     },
-    world::{Object, ObjectRef, Update},
+    world::{Finding, Object, ObjectRef, Update},
 };
 use serde_json::Value;
 use std::{
@@ -126,6 +126,20 @@ impl Catalog {
         }
         problems.sort();
         problems
+    }
+
+    /// What is wrong with an object in the light of others, as a problem of the file that it counts in.
+    pub(super) fn located(&self, finding: Finding) -> Option<Problem> {
+        let file = self.holders.get(&finding.object)?.first()?;
+        let held = self.files.get(file)?.objects.get(&finding.object)?;
+        Some(Problem {
+            severity: Severity::Error,
+            file: file.clone(),
+            document: Some(held.document),
+            object: Some(held.name.clone()),
+            field: Some(finding.field),
+            reason: finding.reason,
+        })
     }
 
     fn replace(&mut self, path: &Path, new: Option<File>, applied: &mut Applied) {
@@ -345,7 +359,7 @@ impl Reader<'_> {
         document: usize,
         name: &str,
         reference: Option<ObjectRef>,
-        instead: Option<Object>,
+        instead: Option<StandIn>,
     ) -> &'static str {
         let Some(reference) = reference else {
             self.retain.all = true;
@@ -359,7 +373,10 @@ impl Reader<'_> {
             return "its last good version stays in force";
         }
         match instead {
-            Some(object) => {
+            Some(StandIn {
+                object,
+                consequence,
+            }) => {
                 let held = Held {
                     object,
                     name: name.to_owned(),
@@ -368,7 +385,7 @@ impl Reader<'_> {
                     fingerprint: None,
                 };
                 self.file.objects.insert(reference, held);
-                "until it is mended, mTLS is Strict there"
+                consequence
             }
             None => "it is not in force until it is mended",
         }

@@ -8,11 +8,11 @@ mod directory;
 mod document;
 
 use super::{Problem, Problems, Severity};
-use crate::world::Store;
+use crate::world::{Changes, Store};
 use catalog::{Applied, Catalog, Read};
 use directory::{Directory, Found, Hints};
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fs, io,
     num::NonZero,
     path::PathBuf,
@@ -83,6 +83,8 @@ pub fn start(
         directory: Directory::new(settings.directory.clone(), watcher),
         unreadable: HashSet::new(),
         troubled: BTreeSet::new(),
+        contradictions: BTreeMap::new(),
+        changes: store.follow(),
         store,
         problems,
     };
@@ -111,7 +113,10 @@ struct Follower {
     directory: Directory,
     unreadable: HashSet<PathBuf>,
     troubled: BTreeSet<PathBuf>,
+    /// What the objects of files are together, by the file that is to change.
+    contradictions: BTreeMap<PathBuf, Vec<Problem>>,
     store: Arc<Store>,
+    changes: Changes,
     problems: Problems,
 }
 
@@ -158,11 +163,45 @@ impl Follower {
             self.set(path, read, &mut applied);
         }
         // All in one step: a rename must not show a world without the file.
-        self.store.apply(applied.updates, at);
+        self.store.apply(std::mem::take(&mut applied.updates), at);
+        self.look_at_the_whole(&mut applied);
         for path in &applied.files {
-            self.problems.set(path, self.catalog.problems(path));
+            let mut problems = self.catalog.problems(path);
+            problems.extend(self.contradictions.get(path).into_iter().flatten().cloned());
+            problems.sort();
+            self.problems.set(path, problems);
         }
         self.tell_troubled(found);
+    }
+
+    /// Finds what only the whole world can tell is wrong: a change of one file may solve it in another.
+    fn look_at_the_whole(&mut self, applied: &mut Applied) {
+        let changed = self.changes.take();
+        let concerned = changed.is_some_and(|published| published.change.concerns_findings());
+        // Otherwise what was found before still is, but its document may have moved in its file.
+        let moved = || {
+            applied
+                .files
+                .iter()
+                .any(|path| self.contradictions.contains_key(path))
+        };
+        if !concerned && !moved() {
+            return;
+        }
+        let world = self.store.current();
+        let mut contradictions: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for problem in world
+            .findings()
+            .into_iter()
+            .filter_map(|finding| self.catalog.located(finding))
+        {
+            let of_file = contradictions.entry(problem.file.clone()).or_default();
+            of_file.push(problem);
+        }
+        let old = std::mem::replace(&mut self.contradictions, contradictions);
+        let paths = old.keys().chain(self.contradictions.keys());
+        let changed = paths.filter(|path| old.get(*path) != self.contradictions.get(*path));
+        applied.files.extend(changed.cloned());
     }
 
     /// Reads files, many of them on all processors.
