@@ -159,29 +159,35 @@ impl Terms {
             let granted = (!change.grants.is_empty()).then(granted);
             for key in change.services.iter().chain(granted.into_iter().flatten()) {
                 world.routes_to(key).for_each(|route| terms.of_route(route));
-                for policy in world.policies_to(key) {
-                    terms.of_policy(world, policy);
-                }
+                let mirroring = world.policies_to(key);
+                mirroring.for_each(|policy| terms.of_requests(world, policy));
             }
         }
         terms
     }
 
     fn of_policy(&mut self, world: &World, policy: &TrafficPolicy) {
+        self.of_requests(world, policy);
+        for target in &policy.targets {
+            if let Target::Service { service, .. } = target {
+                self.policies.insert(service.clone());
+                // Routes say by what their backends' balancers hash.
+                let routes = world.routes_to(service);
+                routes.for_each(|route| self.of_route(route));
+            }
+        }
+    }
+
+    /// What a policy says of requests, not of connections and endpoints.
+    fn of_requests(&mut self, world: &World, policy: &TrafficPolicy) {
         for target in &policy.targets {
             match target {
                 Target::Service { service, .. } => {
-                    self.policies.insert(service.clone());
-                    // Routes say by what their backends' balancers hash.
-                    world
-                        .routes_to(service)
-                        .for_each(|route| self.of_route(route));
+                    self.routes.insert(service.clone());
                 }
                 Target::Route { route, .. } => {
-                    world
-                        .route(route)
-                        .into_iter()
-                        .for_each(|route| self.of_route(route));
+                    let route = world.route(route).into_iter();
+                    route.for_each(|route| self.of_route(route));
                 }
             }
         }
@@ -271,17 +277,22 @@ fn at_address(world: &World, address: IpAddr, affected: &mut Affected) {
     }
 }
 
-/// The addresses that a service newly fronts, no longer fronts, or fronts with other ports.
+/// The addresses that a service newly fronts, no longer fronts, or fronts with other ports or in another zone.
 fn moved(old: &World, new: &World, key: &ObjectKey) -> BTreeSet<IpAddr> {
     let fronted = |world: &World| -> BTreeSet<_> {
         world
             .slices(key)
             .flat_map(|slice| {
                 slice.endpoints.iter().flat_map(|endpoint| {
-                    slice
-                        .ports
-                        .iter()
-                        .map(|port| (endpoint.address, endpoint.workload.clone(), port.clone()))
+                    let (workload, zone) = (&endpoint.workload, &endpoint.zone);
+                    slice.ports.iter().map(move |port| {
+                        (
+                            endpoint.address,
+                            workload.clone(),
+                            zone.clone(),
+                            port.clone(),
+                        )
+                    })
                 })
             })
             .collect()

@@ -10,7 +10,7 @@ use super::{
     proto::{ads, metadata, number, tls, yes},
     route,
 };
-use crate::world::{MtlsMode, Protocol, World};
+use crate::world::{MtlsMode, Protocol, Workload, World};
 use envoy_types::pb::envoy::{
     config::{
         core::v3::{TrafficDirection, TransportSocket},
@@ -78,7 +78,7 @@ impl Inbound {
             name: name.into(),
             workload: workload.name.clone(),
             namespace: workload.key.namespace.clone(),
-            zone: workload.zone.clone().unwrap_or_default(),
+            zone: zone(world, workload).unwrap_or_default(),
             idle_timeout: world.mesh().idle_timeout,
             ports,
         })
@@ -129,6 +129,25 @@ impl Inbound {
         };
         transports.iter().copied().flat_map(chains).collect()
     }
+}
+
+/// The zone of a workload: what it says itself, else what an endpoint slice says of it, which is where Kubernetes before
+/// 1.35 has it.
+fn zone(world: &World, workload: &Workload) -> Option<Arc<str>> {
+    let in_slices = || {
+        let addresses = workload.addresses.iter();
+        let services = addresses.flat_map(|address| world.services_behind(*address));
+        let slices = services.flat_map(|service| world.slices(service));
+        slices
+            .flat_map(|slice| &slice.endpoints)
+            .filter(|endpoint| workload.addresses.contains(&endpoint.address))
+            .filter(|endpoint| {
+                let target = endpoint.workload.as_ref();
+                target.is_none_or(|target| *target == workload.key)
+            })
+            .find_map(|endpoint| endpoint.zone.clone())
+    };
+    workload.zone.clone().or_else(in_slices)
 }
 
 #[derive(Clone, Copy)]

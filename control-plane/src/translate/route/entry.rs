@@ -122,7 +122,11 @@ impl Entry {
     fn message(&self, form: Form, fit: RouteMatch, retry: Option<&Retry>) -> Route {
         let fault = self.requests.fault.as_ref().filter(|_| form != Form::Grpc);
         let extension = retry.filter(|_| form == Form::Weft).map(retry::extension);
-        let (request, response) = change::headers(self.filters());
+        // gRPC clients change no headers.
+        let (request, response) = match form {
+            Form::Weft | Form::Envoy => change::headers(self.filters()),
+            Form::Grpc => Default::default(),
+        };
         Route {
             name: self.name.to_string(),
             r#match: Some(fit),
