@@ -22,6 +22,8 @@ pub enum RequestError {
     UnknownDestination,
     /// No route of the destination matches the request.
     RouteNotFound,
+    /// The route leads to a cluster that does not exist.
+    BackendNotFound,
     /// The cluster has no endpoint at all, or none that may be used.
     NoHealthyEndpoint,
     /// The breakers of all endpoints of the cluster are open.
@@ -88,13 +90,14 @@ pub enum Processed {
 
 impl RequestError {
     /// Every reason, in the order of [`RequestError::index`].
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::BadRequest,
         Self::HeadersTooLarge,
         Self::HeaderTimeout,
         Self::DownstreamReset,
         Self::UnknownDestination,
         Self::RouteNotFound,
+        Self::BackendNotFound,
         Self::NoHealthyEndpoint,
         Self::CircuitOpen,
         Self::UpstreamConnectFailed,
@@ -131,6 +134,7 @@ impl RequestError {
             Self::DownstreamReset => "downstream-reset",
             Self::UnknownDestination => "unknown-destination",
             Self::RouteNotFound => "route-not-found",
+            Self::BackendNotFound => "backend-not-found",
             Self::NoHealthyEndpoint => "no-healthy-endpoint",
             Self::CircuitOpen => "circuit-open",
             Self::UpstreamConnectFailed => "upstream-connect-failed",
@@ -180,7 +184,7 @@ impl RequestError {
             | Self::Overloaded
             | Self::ConfigUnavailable
             | Self::CertificateUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BackendNotFound | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -201,7 +205,8 @@ impl RequestError {
             Self::HeadersTooLarge | Self::RateLimited | Self::Overloaded => RESOURCE_EXHAUSTED,
             Self::UnknownDestination | Self::RouteNotFound => UNIMPLEMENTED,
             Self::BadRequest | Self::UpstreamProtocolError | Self::Internal => INTERNAL,
-            Self::NoHealthyEndpoint
+            Self::BackendNotFound
+            | Self::NoHealthyEndpoint
             | Self::CircuitOpen
             | Self::UpstreamConnectFailed
             | Self::UpstreamConnectTimeout
@@ -235,6 +240,7 @@ impl RequestError {
             | Self::UpstreamReset
             | Self::UpstreamProtocolError => Fault::Upstream,
             Self::RouteNotFound
+            | Self::BackendNotFound
             | Self::CircuitOpen
             | Self::RequestTimeout
             | Self::StreamIdleTimeout
@@ -256,6 +262,7 @@ impl RequestError {
             | Self::HeaderTimeout
             | Self::UnknownDestination
             | Self::RouteNotFound
+            | Self::BackendNotFound
             | Self::NoHealthyEndpoint
             | Self::CircuitOpen
             | Self::UpstreamConnectFailed

@@ -10,6 +10,7 @@
 
 mod carry;
 mod mirror;
+mod stages;
 
 pub(crate) use mirror::Mirrors;
 
@@ -22,17 +23,17 @@ use crate::{
         authority,
         body::Body,
         detect::Verdict,
-        fault, grpc_timeout,
+        fault,
         h1::{self, Handler, Refusal, Upgrade},
         h2,
         hash_key::{self, HashKey},
-        header_changes, headers, intake, redirect, reply, rewrite, route, trace,
+        header_changes, headers, intake, reply, trace,
     },
     net::{stream::Stream, tunnel::tunnel},
     opaque::Opaque,
     snapshot::{
         Destination, DestinationHandle, Protocol, Route,
-        route::{Action, Backend, Fault, Forward, Redirect, Respond},
+        route::{Action, Fault, Forward},
     },
     telemetry::{Direction, Verdict as Counted},
     upstream::{Call, Connected, Failed, Sent},
@@ -288,7 +289,7 @@ impl Outbound {
             }
             None => request.version(),
         };
-        let route = select(&destination, &intake.host, request)?;
+        let route = stages::select(&destination, &intake.host, request)?;
         let chosen = self.choose(&route);
         exchange.routed(&route, chosen);
 
@@ -300,14 +301,17 @@ impl Outbound {
         }
         let forward = match &route.action {
             Action::Forward(forward) => forward,
-            Action::Redirect(to) => return redirect(to, &route, &intake.host, request),
-            Action::Respond(answer) => return Ok(respond(answer, exchange.is_grpc())),
+            Action::Redirect(to) => return stages::redirect(to, &route, &intake.host, request),
+            Action::Respond(answer) => return Ok(stages::respond(answer, exchange.is_grpc())),
         };
         let backend = &forward.backends.all()[chosen];
-        rewrite(&route, forward, backend, request)?;
+        if backend.absent {
+            return Err(stages::not_found(backend));
+        }
+        stages::rewrite(&route, forward, backend, request)?;
         let key = self.hash_key(forward, &intake.host, request);
         exchange.set_idle_timeout(route.idle_timeout);
-        let timeout = overall_timeout(exchange, request, forward);
+        let timeout = stages::overall_timeout(exchange, request, forward);
         if !forward.mirrors.is_empty() {
             mirror::begin(&self.worker, forward, version, request);
         }
@@ -495,98 +499,6 @@ fn same(
     let last = last.borrow();
     let (name, handle) = last.as_ref()?;
     (name == host).then(|| handle.clone())
-}
-
-fn select(
-    destination: &Destination,
-    host: &str,
-    request: &Request<Body>,
-) -> Result<Arc<Route>, Failure> {
-    let routes = destination.routes.as_ref();
-    let route = routes.and_then(|routes| route::select(routes, host, request));
-    route.cloned().ok_or_else(|| Failure {
-        error: RequestError::RouteNotFound,
-        detail: Some(format!(
-            "no route of {} matches {} {host}{}",
-            destination.name,
-            request.method(),
-            intake::path(request),
-        )),
-    })
-}
-
-/// Sends the caller elsewhere.
-fn redirect(
-    redirect: &Redirect,
-    route: &Route,
-    host: &str,
-    request: &Request<Body>,
-) -> Result<Answer, Failure> {
-    let location = redirect::location(redirect, &route.path, host, request);
-    let location = location.map_err(|error| Failure {
-        error: RequestError::BadRequest,
-        detail: Some(format!(
-            "where it is redirected to cannot be written: {error}"
-        )),
-    })?;
-    let mut response = reply::redirect(redirect.status, location);
-    header_changes::apply(&redirect.headers, response.headers_mut());
-    Ok(Answer::Response(response))
-}
-
-/// Answers as the route says.
-fn respond(answer: &Respond, grpc: bool) -> Answer {
-    let mut response = reply::direct(answer.status, &answer.body, grpc);
-    header_changes::apply(&answer.headers, response.headers_mut());
-    Answer::Response(response)
-}
-
-/// Gives the request the path, the host and the fields that its backend is to see.
-fn rewrite(
-    route: &Route,
-    forward: &Forward,
-    backend: &Backend,
-    request: &mut Request<Body>,
-) -> Result<(), Failure> {
-    if let Some(path) = &forward.path {
-        rewrite::set_path(path, &route.path, request).map_err(|error| Failure {
-            error: RequestError::BadRequest,
-            detail: Some(format!(
-                "after the rewrite of route {}: {error}",
-                route.name
-            )),
-        })?;
-    }
-    if let Some(host) = &backend.host {
-        rewrite::set_host(host, request);
-    }
-    header_changes::apply(&backend.headers.request, request.headers_mut());
-    Ok(())
-}
-
-/// How long the response may take, from the end of the request.
-///
-/// A gRPC call may stream in both directions for as long as its caller likes, which says how long that is
-/// by `grpc-timeout`, counted from its beginning; the route's timeout is for the others. A switch of
-/// protocols has no end that could be awaited.
-fn overall_timeout(
-    exchange: &Exchange,
-    request: &mut Request<Body>,
-    forward: &Forward,
-) -> Option<Duration> {
-    if request.headers().contains_key(http::header::UPGRADE) || request.method() == Method::CONNECT
-    {
-        return None;
-    }
-    if !exchange.is_grpc() {
-        return forward.timeout;
-    }
-    if let Some(timeout) = grpc_timeout::of(request.headers()) {
-        exchange.set_timeout(exchange.started() + timeout);
-        let left = timeout.saturating_sub(exchange.started().elapsed());
-        grpc_timeout::set(request.headers_mut(), left);
-    }
-    None
 }
 
 /// Lets the caller and the endpoint speak their other protocol.

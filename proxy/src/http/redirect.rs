@@ -6,8 +6,8 @@ use http::{HeaderValue, Request, header::InvalidHeaderValue};
 
 /// The `Location` for a request to `host`, which the route matched by `matched`.
 ///
-/// The port of the scheme is left out (Gateway API, `HTTPRequestRedirectFilter.port`). What the redirect says nothing
-/// of stays, except that the port of the request does not stay with another host or the port of another scheme.
+/// What the redirect says nothing of stays, except that the port of the request does not stay with another host or a
+/// scheme that is named (Gateway API, `HTTPRequestRedirectFilter.port`). The port of the scheme is left out.
 pub fn location<B>(
     redirect: &Redirect,
     matched: &PathMatch,
@@ -18,17 +18,13 @@ pub fn location<B>(
     let asked = request.uri().scheme_str().unwrap_or("http");
     let scheme = redirect.scheme.as_deref().unwrap_or(asked);
     let name = without_port(host);
-    let same_host = redirect.host.is_none();
     let mut location = format!("{scheme}://{}", redirect.host.as_deref().unwrap_or(name));
-    let port = match redirect.port {
-        Some(port) => Some(port.get()),
-        None if same_host => host[name.len()..].trim_start_matches(':').parse().ok(),
-        None => None,
+    let port = match (redirect.port, &redirect.host, &redirect.scheme) {
+        (Some(port), _, _) => Some(port.get()),
+        (None, None, None) => host[name.len()..].trim_start_matches(':').parse().ok(),
+        (None, _, _) => None,
     };
-    let of_scheme = |port| Some(port) == well_known(scheme);
-    let of_asked =
-        |port| scheme != asked && redirect.port.is_none() && Some(port) == well_known(asked);
-    if let Some(port) = port.filter(|port| !of_scheme(*port) && !of_asked(*port)) {
+    if let Some(port) = port.filter(|port| Some(*port) != well_known(scheme)) {
         location.push_str(&format!(":{port}"));
     }
 
@@ -99,7 +95,8 @@ mod tests {
             (nowhere(), "user:8080", "http://user:8080/old?a"),
             (scheme("https"), "user", "https://user/old?a"),
             (scheme("https"), "user:80", "https://user/old?a"),
-            (scheme("https"), "user:8080", "https://user:8080/old?a"),
+            (scheme("https"), "user:8080", "https://user/old?a"),
+            (scheme("http"), "user:8080", "http://user/old?a"),
             (host("other"), "user:8080", "http://other/old?a"),
             (port(8443), "user:8080", "http://user:8443/old?a"),
             (port(80), "user:8080", "http://user/old?a"),

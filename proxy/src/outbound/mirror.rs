@@ -105,7 +105,11 @@ pub(super) fn begin(
     if request.body().size_hint().lower() > BODY_LIMIT as u64 {
         return too_long(&copies);
     }
-    if let Some(body) = request.body().replay() {
+    let body = match request.body().is_end_stream() {
+        true => Some(Body::Empty),
+        false => request.body().replay(),
+    };
+    if let Some(body) = body {
         for copy in copies {
             copy.send(body.replay().unwrap_or_default());
         }
@@ -222,5 +226,14 @@ impl http_body::Body for Tee {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl Drop for Tee {
+    /// Who is told that a body is at its end may not ask for more.
+    fn drop(&mut self) {
+        if self.body.is_end_stream() {
+            self.complete(None);
+        }
     }
 }

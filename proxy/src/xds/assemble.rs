@@ -19,7 +19,8 @@ use super::{
     held::{Held, Slot, Value},
 };
 use crate::snapshot::{
-    Cluster, Destination, Endpoint, Inbound, Route, RouteTable, route::VirtualHost,
+    Cluster, Destination, Endpoint, Inbound, Route, RouteTable,
+    route::{Action, VirtualHost},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -257,6 +258,13 @@ impl Assembler {
                 routes: Vec::with_capacity(host.routes.len()),
             };
             for (r, rule) in host.routes.iter().enumerate() {
+                let mut action = rule.action.try_map(|name| self.cluster(name, held))?;
+                if let Action::Forward(forward) = &mut action
+                    && forward.absent_is_error
+                {
+                    let is_absent = |cluster: &Arc<Cluster>| absent(&cluster.name, held);
+                    forward.backends.mark_absent(is_absent);
+                }
                 let route = Route {
                     name: rule.name.clone(),
                     path: rule.path.clone(),
@@ -266,7 +274,7 @@ impl Assembler {
                         IdleTimeout::OfListener => stream_idle_timeout,
                         IdleTimeout::Of(timeout) => timeout,
                     },
-                    action: rule.action.try_map(|name| self.cluster(name, held))?,
+                    action,
                 };
                 table.routes.push(match earlier(h, r) {
                     Some(same) if **same == route => same.clone(),
@@ -377,6 +385,12 @@ impl References {
             None => {}
         }
     }
+}
+
+/// Whether the server says that there is no such cluster.
+fn absent(name: &Arc<str>, held: &Held) -> bool {
+    let slot = held.clusters.get(name);
+    slot.is_some_and(|slot| matches!(slot.value, Value::Absent))
 }
 
 fn missing<T>(slot: &Slot<T>) -> Missing {

@@ -22,6 +22,9 @@ pub enum Action<C = Arc<Cluster>> {
 pub struct Forward<C = Arc<Cluster>> {
     /// Where to.
     pub backends: Backends<C>,
+    /// A cluster that does not exist is an error of the configuration (`cluster_not_found_response_code` of 500), and
+    /// not merely one without endpoints.
+    pub absent_is_error: bool,
     /// From the end of the request to the end of the response (`timeout`); `None` never ends. Default 15 s.
     pub timeout: Option<Duration>,
     /// What is tried again. Absent: only what provably was not processed, once.
@@ -48,6 +51,8 @@ pub struct Backend<C = Arc<Cluster>> {
     pub cluster: C,
     /// Its part of the sum of the weights.
     pub weight: u32,
+    /// There is no such cluster, and that is an error of the configuration.
+    pub absent: bool,
     /// The host that it is called by. Absent: the one that the caller named.
     pub host: Option<HostRewrite>,
     /// Changes to header fields.
@@ -105,7 +110,7 @@ pub struct Redirect {
     pub scheme: Option<Box<str>>,
     /// The host, without a port.
     pub host: Option<Box<str>>,
-    /// The port. Absent: that of the scheme, if host or scheme are others.
+    /// The port. Absent: that of the scheme where a host or a scheme is named, else the one that the caller has.
     pub port: Option<NonZeroU16>,
     /// The path. One with a query of its own replaces that of the request.
     pub path: Option<PathRewrite>,
@@ -159,6 +164,7 @@ impl<C> Forward<C> {
     pub fn to(cluster: C) -> Self {
         Self {
             backends: Backends::only(Backend::new(cluster)),
+            absent_is_error: false,
             timeout: Some(Duration::from_secs(15)),
             retry: None,
             hash: Arc::default(),
@@ -170,6 +176,7 @@ impl<C> Forward<C> {
     fn try_map<D, E>(&self, cluster: &mut impl FnMut(&C) -> Result<D, E>) -> Result<Forward<D>, E> {
         Ok(Forward {
             backends: self.backends.try_map(cluster)?,
+            absent_is_error: self.absent_is_error,
             timeout: self.timeout,
             retry: self.retry.clone(),
             hash: self.hash.clone(),
@@ -213,6 +220,13 @@ impl<C> Backends<C> {
         &self.all
     }
 
+    /// Notes of which there is no such cluster.
+    pub fn mark_absent(&mut self, is_absent: impl Fn(&C) -> bool) {
+        for backend in &mut self.all {
+            backend.absent = is_absent(&backend.cluster);
+        }
+    }
+
     /// The place of the one that a request goes to: by its weight, if there is a choice.
     pub fn pick(&self, random: impl FnOnce() -> u64) -> usize {
         if self.all.len() == 1 {
@@ -240,6 +254,7 @@ impl<C> Backends<C> {
             Ok(Backend {
                 cluster: cluster(&backend.cluster)?,
                 weight: backend.weight,
+                absent: backend.absent,
                 host: backend.host.clone(),
                 headers: backend.headers.clone(),
             })
@@ -257,6 +272,7 @@ impl<C> Backend<C> {
         Self {
             cluster,
             weight: 1,
+            absent: false,
             host: None,
             headers: HeaderChanges::default(),
         }

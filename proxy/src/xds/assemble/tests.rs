@@ -275,6 +275,32 @@ fn a_route_waits_for_every_cluster_that_it_names() {
 }
 
 #[test]
+fn a_cluster_that_does_not_exist_is_marked_where_that_is_an_error() {
+    let mut world = world();
+    world.set_listener("user", http_listener("user", "user"));
+    for (absent_is_error, expected) in [(false, [false, false]), (true, [true, false])] {
+        let mut routes = split("user");
+        if let Action::Forward(forward) = &mut routes.virtual_hosts[0].routes[0].action {
+            forward.absent_is_error = absent_is_error;
+        }
+        let routes = Value::Held(Arc::new(routes));
+        world.held.routes.insert("user".into(), slot(routes));
+        for name in ["canary", "shadow"] {
+            world.set_cluster(name);
+            world.set_endpoints(name, &[]);
+        }
+        world
+            .held
+            .clusters
+            .insert("stable".into(), slot(Value::Absent));
+        let table = only(world.assemble()).routes.unwrap();
+        let route = &table.virtual_hosts[0].routes[0];
+        let absent = [0, 1].map(|backend| route.backend(backend).unwrap().absent);
+        assert_eq!(absent, expected);
+    }
+}
+
+#[test]
 fn a_cluster_without_a_load_assignment_has_no_endpoints() {
     let mut world = world().http("user");
     world

@@ -147,6 +147,10 @@ fn forwarded(forward: &Forward<Arc<str>>, idle_timeout: IdleTimeout) -> Value {
     };
     object([
         ("backends", list(forward.backends.all().iter().map(backend))),
+        (
+            "absent_is_error",
+            forward.absent_is_error.then(|| json!(true)),
+        ),
         ("timeout", Some(timeout(forward.timeout))),
         ("idle_timeout", Some(idle_timeout)),
         (
@@ -293,4 +297,181 @@ fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
         .collect::<Map<_, _>>()
         .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        snapshot::{
+            pattern::Pattern,
+            route::{Abort, Backends, Delay, HashCookie, HeaderChanges, HostRewrite},
+        },
+        xds::convert::route::Host,
+    };
+    use bytes::Bytes;
+    use http::{HeaderName, HeaderValue, Method, StatusCode};
+    use std::time::Duration;
+
+    fn rule(action: Action<Arc<str>>) -> Rule {
+        Rule {
+            name: "all".into(),
+            path: PathMatch::Prefix("/".into()),
+            conditions: None,
+            fault: None,
+            idle_timeout: IdleTimeout::OfListener,
+            action,
+        }
+    }
+
+    fn shown(rule: Rule) -> Value {
+        let host = Host {
+            domains: vec![Domain::Any],
+            routes: vec![rule],
+        };
+        let table = Routes {
+            name: "user".into(),
+            virtual_hosts: vec![host],
+        };
+        routes(&table)["virtual_hosts"][0]["routes"][0].take()
+    }
+
+    #[test]
+    fn a_plain_route_is_a_few_lines() {
+        assert_eq!(
+            shown(rule(Action::Forward(Forward::to("user".into())))),
+            json!({
+                "name": "all",
+                "path": { "prefix": "/" },
+                "forward": {
+                    "backends": [{ "cluster": "user", "weight": 1 }],
+                    "timeout": "15s",
+                    "idle_timeout": "of the listener",
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn everything_that_is_configured_is_shown() {
+        let name = HeaderName::from_static("x-user");
+        let header = HeaderMatch {
+            field: Field::Named(name.clone()),
+            value: ValueMatch::Text(TextMatch::Regex(Pattern::new("a.*").unwrap())),
+            invert: true,
+            absent_is_empty: false,
+        };
+        let conditions = Conditions {
+            method: Some(Method::GET),
+            headers: [header.clone()].into(),
+            grpc: true,
+            ..Conditions::default()
+        };
+        let fault = Fault {
+            headers: [header].into(),
+            delay: Some(Delay {
+                share: Share::percent(10),
+                duration: Duration::from_millis(100),
+            }),
+            abort: Some(Abort {
+                share: Share::ALL,
+                status: AbortStatus::Grpc(14),
+            }),
+        };
+        let backend = Backend {
+            host: HostRewrite::new("other"),
+            headers: HeaderChanges {
+                request: [HeaderChange::Set(
+                    name.clone(),
+                    HeaderValue::from_static("1"),
+                )]
+                .into(),
+                response: [HeaderChange::Remove(name)].into(),
+            },
+            ..Backend::new("user".into())
+        };
+        let forward = Forward {
+            backends: Backends::only(backend),
+            absent_is_error: true,
+            timeout: None,
+            hash: [HashPolicy {
+                source: HashSource::Cookie(HashCookie {
+                    name: "session".into(),
+                    issue: None,
+                }),
+                terminal: true,
+            }]
+            .into(),
+            path: Some(PathRewrite::Prefix("/b".into())),
+            mirrors: [Mirror {
+                cluster: "shadow".into(),
+                share: Share::percent(1),
+                host: MirrorHost::Shadow,
+                headers: Arc::default(),
+            }]
+            .into(),
+            ..Forward::to("user".into())
+        };
+        let rule = Rule {
+            conditions: Some(Arc::new(conditions)),
+            fault: Some(Arc::new(fault)),
+            idle_timeout: IdleTimeout::Of(None),
+            ..rule(Action::Forward(forward))
+        };
+        let header = json!({ "name": "x-user", "value": { "regex": "a.*" }, "invert": true });
+        assert_eq!(
+            shown(rule),
+            json!({
+                "name": "all",
+                "path": { "prefix": "/" },
+                "conditions": { "method": "GET", "headers": [header], "grpc": true },
+                "fault": {
+                    "headers": [header],
+                    "delay": { "percent": 10.0, "duration": "0.1s" },
+                    "abort": { "percent": 100.0, "grpc_status": 14 },
+                },
+                "forward": {
+                    "backends": [{
+                        "cluster": "user",
+                        "weight": 1,
+                        "host": "other",
+                        "request_headers": [{ "set": "x-user", "value": "1" }],
+                        "response_headers": [{ "remove": "x-user" }],
+                    }],
+                    "absent_is_error": true,
+                    "timeout": "never",
+                    "idle_timeout": "never",
+                    "hash": [{ "cookie": "session", "terminal": true }],
+                    "path": { "replace_prefix": "/b" },
+                    "mirrors": [{ "cluster": "shadow", "percent": 1.0, "host": "-shadow" }],
+                },
+            })
+        );
+    }
+
+    #[test]
+    fn answers_of_the_proxy_are_shown() {
+        let redirect = Redirect {
+            scheme: Some("https".into()),
+            host: None,
+            port: None,
+            path: None,
+            status: StatusCode::FOUND,
+            strip_query: true,
+            headers: Arc::default(),
+        };
+        assert_eq!(
+            shown(rule(Action::Redirect(Arc::new(redirect))))["redirect"],
+            json!({ "scheme": "https", "status": 302, "strip_query": true })
+        );
+        let answer = Respond {
+            status: StatusCode::NOT_FOUND,
+            body: Bytes::from_static(b"gone"),
+            headers: Arc::default(),
+        };
+        assert_eq!(
+            shown(rule(Action::Respond(Arc::new(answer))))["respond"],
+            json!({ "status": 404, "body_bytes": 4 })
+        );
+    }
 }

@@ -13,7 +13,7 @@ use weft_xds_proto::envoy::{
     envoy::{
         config::listener::v3::{Filter, filter::ConfigType},
         extensions::filters::{
-            http::router::v3::Router,
+            http::{fault::v3::HttpFault, router::v3::Router},
             network::{
                 http_connection_manager::v3::{
                     HttpConnectionManager, HttpFilter,
@@ -131,7 +131,8 @@ fn http(manager: HttpConnectionManager) -> Result<Http, Fault> {
 /// A filter that is unknown may be left out only if the control plane says so: it could be the one that
 /// authorizes.
 fn http_filter(filter: &HttpFilter, of: &mut Limits) -> Result<(), Fault> {
-    let known = |any: &Any| is::<Router>(any);
+    // The fault filter of a listener does nothing by itself: routes say what goes wrong.
+    let known = |any: &Any| is::<Router>(any) || (is::<HttpFault>(any) && any.value.is_empty());
     match &filter.config_type {
         Some(http_filter::ConfigType::TypedConfig(any))
             if limits::is_limit(any) && !filter.disabled =>

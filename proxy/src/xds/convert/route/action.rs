@@ -57,11 +57,17 @@ pub(super) fn forward(
         "internal_redirect_policy",
         action.internal_redirect_policy.is_some(),
     )?;
-    unsupported(
-        "cluster_not_found_response_code",
-        action.cluster_not_found_response_code
-            != ClusterNotFoundResponseCode::ServiceUnavailable as i32,
-    )?;
+    let absent_is_error =
+        match ClusterNotFoundResponseCode::try_from(action.cluster_not_found_response_code) {
+            Ok(ClusterNotFoundResponseCode::ServiceUnavailable) => false,
+            Ok(ClusterNotFoundResponseCode::InternalServerError) => true,
+            Ok(ClusterNotFoundResponseCode::NotFound) | Err(_) => {
+                return Err(
+                    Fault::new("must be SERVICE_UNAVAILABLE or INTERNAL_SERVER_ERROR")
+                        .at("cluster_not_found_response_code"),
+                );
+            }
+        };
     grpc_timeouts(action)?;
     for (position, upgrade) in action.upgrade_configs.iter().enumerate() {
         allowed(upgrade).at(format_args!("upgrade_configs[{position}]"))?;
@@ -72,6 +78,7 @@ pub(super) fn forward(
     };
     Ok(Forward {
         backends: backends(action, around)?,
+        absent_is_error,
         timeout: timeout("timeout", action.timeout.as_ref(), Some(TIMEOUT))?,
         retry: None,
         hash: each("hash_policy", &action.hash_policy, hash_policy)?.into(),
@@ -251,6 +258,7 @@ fn backend(
     Ok(Backend {
         cluster: not_empty("name", &cluster.name)?.into(),
         weight: required("weight", cluster.weight.as_ref())?.value,
+        absent: false,
         host: match &cluster.host_rewrite_specifier {
             None => host.cloned(),
             Some(WeightHostRewrite::HostRewriteLiteral(own)) => {

@@ -17,7 +17,7 @@ use weft_xds_proto::{
             },
             extensions::{
                 filters::{
-                    http::{rbac::v3::Rbac, router::v3::Router},
+                    http::{fault::v3::HttpFault, rbac::v3::Rbac, router::v3::Router},
                     listener::{
                         http_inspector::v3::HttpInspector, proxy_protocol::v3::ProxyProtocol,
                     },
@@ -226,6 +226,30 @@ fn an_unknown_filter_is_refused_unless_it_is_optional() {
         is_optional: true,
         ..rbac
     }));
+}
+
+#[test]
+fn a_fault_filter_is_known_as_long_as_the_routes_say_what_it_does() {
+    let with = |fault: HttpFault| {
+        let filters = vec![http_filter(any(&fault))];
+        listener(
+            vec![http(HttpConnectionManager {
+                http_filters: filters,
+                ..manager()
+            })],
+            None,
+        )
+    };
+    outbound(&with(HttpFault::default()));
+    let fault = HttpFault {
+        upstream_cluster: "user".to_owned(),
+        ..HttpFault::default()
+    };
+    let refused = refused(&with(fault));
+    assert!(
+        refused.ends_with("is not supported by this proxy and not optional"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -149,6 +149,19 @@ fn clusters_have_their_weights() {
 }
 
 #[test]
+fn a_cluster_that_does_not_exist_may_be_an_error() {
+    let action = RouteAction {
+        cluster_not_found_response_code: 2,
+        ..action()
+    };
+    let expected = Forward {
+        absent_is_error: true,
+        ..forward()
+    };
+    assert_eq!(forwarded(action), expected);
+}
+
+#[test]
 fn a_host_of_a_backend_counts_before_that_of_the_route() {
     let host = |host: &str| HostRewriteSpecifier::HostRewriteLiteral(host.to_owned());
     let own = ClusterWeight {
@@ -610,7 +623,7 @@ fn what_is_wrong_with_forwarding_is_named() {
                 cluster_not_found_response_code: 1,
                 ..action()
             },
-            "cluster_not_found_response_code: is not supported by this proxy",
+            "cluster_not_found_response_code: must be SERVICE_UNAVAILABLE or INTERNAL_SERVER_ERROR",
         ),
         (
             RouteAction {
