@@ -3,4 +3,5 @@
 mod http;
 mod limits;
 mod opaque;
+mod routes;
 mod tunnel;

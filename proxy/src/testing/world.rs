@@ -14,7 +14,7 @@ use crate::{
         admission::Limits,
         route::{Action, Domain, Forward, VirtualHost},
     },
-    telemetry::{self, AccessLog, EdgeKey, Mode as AccessLogMode, edge::MergedEdge},
+    telemetry::{self, AccessLog, EdgeKey, Mirrored, Mode as AccessLogMode, edge::MergedEdge},
     tls::{Identity, testing::TestCa},
     upstream::{LimitRegistry, StatusRegistry},
     worker::{Listeners, Shared, Worker},
@@ -166,6 +166,11 @@ impl Proxy {
     #[cfg(test)]
     pub(crate) fn limits(&self) -> Vec<LimitSummary> {
         self.destinations.admission().summary()
+    }
+
+    /// How many requests that were to be mirrored ended so.
+    pub fn mirrored(&self, mirrored: Mirrored) -> u64 {
+        self.registry.mirrored(mirrored)
     }
 
     /// Every outbound or inbound edge that carried something.

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 /// Reads a head, up to its empty line.
-async fn head(stream: &mut BufReader<TcpStream>) -> String {
+pub(super) async fn head(stream: &mut BufReader<TcpStream>) -> String {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         assert_ne!(stream.read_line(&mut head).await.unwrap(), 0, "{head}");
@@ -22,7 +22,7 @@ async fn head(stream: &mut BufReader<TcpStream>) -> String {
 }
 
 /// An application that agrees to become an echo.
-async fn websocket() -> SocketAddr {
+pub(super) async fn websocket() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     spawn_local(async move {
