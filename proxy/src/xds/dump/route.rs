@@ -81,7 +81,7 @@ fn conditions(conditions: &Conditions) -> Value {
         ),
         ("headers", list(conditions.headers.iter().map(header))),
         ("query_parameters", list(query)),
-        ("grpc", conditions.grpc.then(|| json!(true))),
+        ("grpc", set(conditions.grpc)),
     ])
 }
 
@@ -94,11 +94,8 @@ fn header(condition: &HeaderMatch) -> Value {
     object([
         ("name", Some(json!(field(&condition.field)))),
         ("value", Some(value)),
-        ("invert", condition.invert.then(|| json!(true))),
-        (
-            "absent_is_empty",
-            condition.absent_is_empty.then(|| json!(true)),
-        ),
+        ("invert", set(condition.invert)),
+        ("absent_is_empty", set(condition.absent_is_empty)),
     ])
 }
 
@@ -147,10 +144,7 @@ fn forwarded(forward: &Forward<Arc<str>>, idle_timeout: IdleTimeout) -> Value {
     };
     object([
         ("backends", list(forward.backends.all().iter().map(backend))),
-        (
-            "absent_is_error",
-            forward.absent_is_error.then(|| json!(true)),
-        ),
+        ("absent_is_error", set(forward.absent_is_error)),
         ("timeout", Some(timeout(forward.timeout))),
         ("idle_timeout", Some(idle_timeout)),
         (
@@ -244,7 +238,7 @@ fn redirected(redirect: &Redirect) -> Value {
         ("port", redirect.port.map(|port| json!(port))),
         ("path", redirect.path.as_ref().map(rewrite)),
         ("status", Some(json!(redirect.status.as_u16()))),
-        ("strip_query", redirect.strip_query.then(|| json!(true))),
+        ("strip_query", set(redirect.strip_query)),
         ("response_headers", changes(&redirect.headers)),
     ])
 }
@@ -288,6 +282,10 @@ fn percent(share: Share) -> Value {
 fn list(values: impl Iterator<Item = Value>) -> Option<Value> {
     let values: Vec<Value> = values.collect();
     (!values.is_empty()).then_some(Value::Array(values))
+}
+
+fn set(flag: bool) -> Option<Value> {
+    flag.then_some(Value::Bool(true))
 }
 
 /// An object of the fields that there are.
