@@ -137,7 +137,8 @@ pub mod rate_limit {
         /// One bucket for each combination of what these are in a request. Empty: one for all requests.
         #[prost(message, repeated, tag = "4")]
         pub by: ::prost::alloc::vec::Vec<Key>,
-        /// So many buckets of the rule are remembered; then the one that was longest unused makes room. 0: 10,000.
+        /// So many buckets are told apart, at most. Of more, those that are full are forgotten, and new ones
+        /// share one. 0: 10,000.
         #[prost(uint32, tag = "5")]
         pub maximum_keys: u32,
     }
@@ -222,7 +223,7 @@ impl ::prost::Name for RateLimit {
     }
 }
 /// As many requests in flight to the application as a fixed or measured number. What comes besides is
-/// answered with 503 or UNAVAILABLE at once. All workers of a proxy share the number.
+/// answered with 503 or RESOURCE_EXHAUSTED at once. All workers of a proxy share the number.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ConcurrencyLimit {
     /// In order: the first that is for a request decides on it. A request that none is for passes.
