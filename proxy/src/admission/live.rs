@@ -1,8 +1,8 @@
 //! The limits that are in force: by name, and in the order in which the requests to a port have to pass them.
 
 use super::{
-    Admitted, Asking, LimitSummary, LimitUsage, Shed, Why, bucket::Moment,
-    concurrency::Concurrency, rate_limit::Limiter, table::Keys,
+    Admitted, Asking, Shed, Summary, Why, bucket::Moment, concurrency::Concurrency,
+    rate_limit::Limiter, table::Keys,
 };
 use crate::{
     http::{intake, matches},
@@ -35,7 +35,10 @@ pub(super) struct PortLimits {
     concurrency: Vec<Rules<Concurrency>>,
 }
 
-type ByName<L> = HashMap<Arc<str>, Arc<Counted<L>>>;
+/// By the names of filter and rule.
+type ByName<L> = HashMap<Names, Arc<Counted<L>>>;
+
+type Names = (Arc<str>, Arc<str>);
 
 /// A limit, and how many requests it has not let through.
 #[derive(Debug)]
@@ -101,18 +104,21 @@ impl Live {
         self.ports.get(&port).unwrap_or(&self.other).as_ref()
     }
 
-    /// Every limit, by name.
-    pub(super) fn summary(&self, now: Moment) -> Vec<LimitSummary> {
-        let rate = self.rate.values().map(|of| {
-            let buckets = of.limit.used_buckets(now);
-            of.summary(LimitUsage::Rate { buckets })
-        });
-        let concurrency = self.concurrency.values().map(|of| {
+    /// What is used of every limit.
+    pub(super) fn summary(&self, now: Moment) -> Summary {
+        let mut summary = Summary::default();
+        for of in self.rate.values() {
+            let sum = summary.rate.entry(of.name.clone()).or_default();
+            sum.shed += of.shed.load(Ordering::Relaxed);
+            sum.buckets += of.limit.used_buckets(now);
+        }
+        for of in self.concurrency.values() {
+            let sum = summary.concurrency.entry(of.name.clone()).or_default();
             let (in_flight, limit) = of.limit.usage();
-            of.summary(LimitUsage::Concurrency { in_flight, limit })
-        });
-        let mut summary: Vec<_> = rate.chain(concurrency).collect();
-        summary.sort_by(|a, b| a.name.cmp(&b.name));
+            sum.shed += of.shed.load(Ordering::Relaxed);
+            sum.in_flight += u64::from(in_flight);
+            sum.limit += u64::from(limit);
+        }
         summary
     }
 
@@ -135,20 +141,22 @@ impl PortLimits {
         keys: &Keys,
         now: Moment,
     ) -> Result<Admitted, Shed> {
-        let rate = || applicable(&self.rate, asking);
-        if self.rate.len() + self.concurrency.len() > 1 {
-            for of in rate() {
+        let rate = applicable(&self.rate, asking);
+        let concurrency = applicable(&self.concurrency, asking);
+        if rate.len() + concurrency.len() > 1 {
+            for of in &rate {
                 let checked = of.limit.check(asking, keys, now);
                 checked.map_err(|refused| of.shed(Why::RateLimited(refused)))?;
             }
         }
-        let permits = applicable(&self.concurrency, asking)
+        let permits = concurrency
+            .into_iter()
             .map(|of| {
                 let permit = of.limit.acquire(now);
                 permit.map_err(|overloaded| of.shed(Why::Overloaded(overloaded)))
             })
             .collect::<Result<_, _>>()?;
-        for of in rate() {
+        for of in rate {
             let taken = of.limit.take(asking, keys, now);
             taken.map_err(|refused| of.shed(Why::RateLimited(refused)))?;
         }
@@ -177,34 +185,27 @@ impl<L> Counted<L> {
             why,
         }
     }
-
-    fn summary(&self, usage: LimitUsage) -> LimitSummary {
-        LimitSummary {
-            name: self.name.clone(),
-            shed: self.shed.load(Ordering::Relaxed),
-            usage,
-        }
-    }
 }
 
 /// The limits that are for a request: of every filter the first, if it does not let it pass.
-fn applicable<'a, L>(
-    filters: &'a [Rules<L>],
-    asking: &'a Asking<'_>,
-) -> impl Iterator<Item = &'a Counted<L>> {
-    filters.iter().filter_map(|rules| {
+fn applicable<'a, L>(filters: &'a [Rules<L>], asking: &Asking<'_>) -> Vec<&'a Counted<L>> {
+    let limit = |rules: &'a Rules<L>| {
         let first = rules.iter().find(|rule| rule.is_for(asking))?;
         first.limit.as_deref()
-    })
+    };
+    filters.iter().filter_map(limit).collect()
 }
 
-fn rules<L>(filters: &[Filter<L>]) -> impl Iterator<Item = &Configured<L>> {
-    filters.iter().flat_map(|filter| &filter.rules)
+fn rules<L>(filters: &[Filter<L>]) -> impl Iterator<Item = (Names, &Configured<L>)> {
+    filters.iter().flat_map(|filter| {
+        let names = |rule: &Configured<L>| (filter.name.clone(), rule.name.clone());
+        filter.rules.iter().map(move |rule| (names(rule), rule))
+    })
 }
 
 /// Takes a limit over from what was before. Of one name there is one, on however many ports.
 fn carry<C, L>(
-    rule: &Configured<C>,
+    (names, rule): (Names, &Configured<C>),
     before: &ByName<L>,
     live: &mut ByName<L>,
     limit: impl Fn(&C, Option<&Arc<L>>) -> Arc<L>,
@@ -212,29 +213,25 @@ fn carry<C, L>(
     let Some(configured) = &rule.limit else {
         return;
     };
-    if live.contains_key(&rule.name) {
+    if live.contains_key(&names) {
         return;
     }
-    let before = before.get(&rule.name);
+    let before = before.get(&names);
     let counted = Counted {
         name: rule.name.clone(),
         limit: limit(configured, before.map(|before| &before.limit)),
         shed: before.map(|before| before.shed.clone()).unwrap_or_default(),
     };
-    live.insert(rule.name.clone(), Arc::new(counted));
+    live.insert(names, Arc::new(counted));
 }
 
 fn resolve<C, L>(filters: &[Filter<C>], live: &ByName<L>) -> Vec<Rules<L>> {
-    let rule = |rule: &Configured<C>| Rule {
+    let resolve = |(names, rule): (Names, &Configured<C>)| Rule {
         matches: rule.matches.clone().into(),
-        limit: rule
-            .limit
-            .as_ref()
-            .and_then(|_| live.get(&rule.name))
-            .cloned(),
+        limit: rule.limit.as_ref().and_then(|_| live.get(&names)).cloned(),
     };
-    let filters = filters.iter();
+    let filters = filters.iter().map(std::slice::from_ref);
     filters
-        .map(|filter| filter.rules.iter().map(rule).collect())
+        .map(|filter| rules(filter).map(resolve).collect())
         .collect()
 }

@@ -1,6 +1,6 @@
 //! What the inbound side lets through to the application: rate limits and concurrency limits in force.
 //!
-//! Owns what is used of them, over all workers, by the name of each limit; it outlives a push. How much is allowed
+//! Owns what is used of them, over all workers, by the name of each; it outlives a push. How much is allowed
 //! is configuration (`snapshot::admission`), and how a refusal is answered is `http::reply`.
 //!
 //! Everything but [`Admission`] and [`Watch`] is pure: time is passed in.
@@ -24,6 +24,7 @@ use http::Request;
 use live::{Live, PortLimits};
 use std::{
     cell::{Cell, Ref, RefCell},
+    collections::BTreeMap,
     hash::Hash,
     net::IpAddr,
     sync::{
@@ -90,30 +91,31 @@ pub(crate) enum Why {
     Overloaded(Overloaded),
 }
 
-/// A limit, for metrics.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LimitSummary {
-    pub(crate) name: Arc<str>,
-    /// Requests that it did not let through.
-    pub(crate) shed: u64,
-    pub(crate) usage: LimitUsage,
+/// What is used of every limit, by the name of its rule: those of several filters count together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Summary {
+    pub(crate) rate: BTreeMap<Arc<str>, RateSummary>,
+    pub(crate) concurrency: BTreeMap<Arc<str>, ConcurrencySummary>,
 }
 
-/// What is used of a limit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LimitUsage {
-    /// So many buckets are not full.
-    Rate {
-        /// Buckets.
-        buckets: usize,
-    },
-    /// Of so many requests that may be in flight, so many are.
-    Concurrency {
-        /// Requests in flight.
-        in_flight: u32,
-        /// How many may be.
-        limit: u32,
-    },
+/// What is used of a rate limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct RateSummary {
+    /// Requests that were not let through.
+    pub(crate) shed: u64,
+    /// Buckets that are not full.
+    pub(crate) buckets: usize,
+}
+
+/// What is used of a concurrency limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct ConcurrencySummary {
+    /// Requests that were not let through.
+    pub(crate) shed: u64,
+    /// Requests in flight.
+    pub(crate) in_flight: u64,
+    /// How many may be.
+    pub(crate) limit: u64,
 }
 
 impl Default for Admission {
@@ -167,8 +169,8 @@ impl Admission {
         }
     }
 
-    /// Every limit, by name.
-    pub(crate) fn summary(&self) -> Vec<LimitSummary> {
+    /// What is used of every limit.
+    pub(crate) fn summary(&self) -> Summary {
         self.live.load().summary(self.clock.now())
     }
 }

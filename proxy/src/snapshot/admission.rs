@@ -1,7 +1,7 @@
 //! What requests to the workload have to pass: rate limits and concurrency limits.
 //!
-//! Only how much is allowed; how much of it is used lives in `admission`, by the name of the rule, and outlives
-//! a push.
+//! Only how much is allowed; how much of it is used lives in `admission`, by the names of filter and rule, and
+//! outlives a push.
 
 use super::route::{Conditions, PathMatch};
 use http::HeaderName;
@@ -23,6 +23,8 @@ pub struct Limits {
 /// Rules in order: the first that is for a request decides on it. One that none is for passes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter<L> {
+    /// `HttpFilter.name`. What is used of a limit is kept by this name and that of its rule.
+    pub name: Arc<str>,
     /// In order.
     pub rules: Vec<Rule<L>>,
 }
@@ -30,7 +32,7 @@ pub struct Filter<L> {
 /// A limit, and the requests that it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule<L> {
-    /// What it is for. What is used of the limit is kept by this name.
+    /// What it is for. Rules of one name in a filter have the same limit, and share what is used of it.
     pub name: Arc<str>,
     /// The requests that it is for: those that one of these matches; none: every one.
     pub matches: Vec<Match>,

@@ -1,7 +1,7 @@
 //! Proxies in one process, whose configuration the test holds in its own hands.
 
 #[cfg(test)]
-use crate::admission::LimitSummary;
+use crate::admission::Summary;
 use crate::{
     admin::Health,
     cli,
@@ -162,9 +162,9 @@ pub fn pair(app: SocketAddr, outbound: &str, port: InboundPort) -> Pair {
 }
 
 impl Proxy {
-    /// The limits of its workload, and what is used of them.
+    /// What is used of the limits of its workload.
     #[cfg(test)]
-    pub(crate) fn limits(&self) -> Vec<LimitSummary> {
+    pub(crate) fn limits(&self) -> Summary {
         self.destinations.admission().summary()
     }
 

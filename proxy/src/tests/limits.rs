@@ -2,7 +2,6 @@
 
 use super::http::{Answer, application, call, get, nothing};
 use crate::{
-    admission::{LimitSummary, LimitUsage},
     error::RequestError,
     snapshot::{
         ConcurrencyLimit, Inbound, InboundPort, MtlsMode, Protocol, Rate, RateLimit,
@@ -53,31 +52,30 @@ fn rule<L>(name: &str, path: Option<&str>, limit: L) -> Rule<L> {
     }
 }
 
+fn filter<L>(name: &str, rules: Vec<Rule<L>>) -> Filter<L> {
+    Filter {
+        name: name.into(),
+        rules,
+    }
+}
+
 fn rate_limited(rules: Vec<Rule<RateLimit>>) -> InboundPort {
     let mut port = port(Protocol::Http, MtlsMode::Permissive);
-    port.limits.rate = vec![Filter { rules }];
+    port.limits.rate = vec![filter("demo/user:80", rules)];
     port
 }
 
 fn concurrency_limited(limit: ConcurrencyLimit) -> InboundPort {
     let mut port = port(Protocol::Http, MtlsMode::Permissive);
-    port.limits.concurrency = vec![Filter {
-        rules: vec![rule("demo/user:80", None, limit)],
-    }];
+    let rules = vec![rule("demo/user:80", None, limit)];
+    port.limits.concurrency = vec![filter("demo/user:80", rules)];
     port
 }
 
-/// Of the only limit: the requests in flight, and how many may be.
-fn in_flight(proxy: &Proxy) -> (u32, u32) {
-    match proxy.limits()[..] {
-        [
-            LimitSummary {
-                usage: LimitUsage::Concurrency { in_flight, limit },
-                ..
-            },
-        ] => (in_flight, limit),
-        _ => panic!("one concurrency limit"),
-    }
+/// Of the concurrency limit: the requests in flight, and how many may be.
+fn in_flight(proxy: &Proxy) -> (u64, u64) {
+    let of = proxy.limits().concurrency["demo/user:80"];
+    (of.in_flight, of.limit)
 }
 
 fn push(proxy: &Proxy, port: InboundPort) {
@@ -133,6 +131,7 @@ async fn who_sends_too_much_is_told_so() {
             assert_eq!(answer.header(field), Some(value), "{field}");
         }
         let edges = user.edges();
+        assert_eq!(user.limits().rate["demo/user:80"].shed, 1);
         let reason = RequestError::RateLimited;
         assert_eq!(edges[0].0.direction, Direction::Inbound);
         assert_eq!(edges[0].1.errors[reason.index()], 1);
@@ -193,6 +192,26 @@ async fn a_limit_is_for_the_requests_that_it_names() {
         assert_eq!(statuses(user.inbound, "/login/health", 2).await, [200, 200]);
         assert_eq!(statuses(user.inbound, "/a/../login", 1).await, [429]);
         assert_eq!(statuses(user.inbound, "/", 3).await, [200, 200, 200]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_refused_by_one_limit_has_used_nothing_of_another() {
+    scenario(async {
+        let app = application().await;
+        let mut limits = rate_limited(vec![rule("demo/user:80", None, hourly(2, 2, &[]))]);
+        let login = vec![rule("demo/login", Some("/login"), hourly(1, 1, &[]))];
+        limits
+            .limits
+            .rate
+            .push(filter("demo/user:80/routes", login));
+        let Pair { user, .. } = pair(app, "explicit", limits);
+        assert_eq!(
+            statuses(user.inbound, "/login", 4).await,
+            [200, 429, 429, 429]
+        );
+        assert_eq!(statuses(user.inbound, "/", 2).await, [200, 429]);
     })
     .await;
 }

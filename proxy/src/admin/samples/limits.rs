@@ -1,88 +1,88 @@
 //! The numbers of the workload's rate limits and concurrency limits.
 
 use crate::{
-    admission::{LimitSummary, LimitUsage},
+    admission::Summary,
     error::RequestError,
     telemetry::render::{Kind, Sample},
 };
 
 /// Of every limit. They start anew when a limit is taken away and comes back.
-pub(super) fn take(limits: &[LimitSummary]) -> Vec<Sample> {
-    let sample = |name, help, kind, limit: &LimitSummary, value| Sample {
-        name,
-        help,
-        kind,
-        labels: vec![("policy", limit.name.to_string())],
-        value,
+pub(super) fn take(limits: &Summary) -> Vec<Sample> {
+    let mut samples = Vec::new();
+    let mut add = |name, help, kind, policy: &str, value| {
+        samples.push(Sample {
+            name,
+            help,
+            kind,
+            labels: vec![("policy", policy.to_owned())],
+            value,
+        });
     };
-    let shed = limits.iter().map(|limit| {
-        let mut shed = sample(
-            "weft_requests_shed",
-            "Requests that a limit of the workload did not let through",
-            Kind::Counter,
-            limit,
-            limit.shed as f64,
-        );
-        let reason = match limit.usage {
-            LimitUsage::Rate { .. } => RequestError::RateLimited,
-            LimitUsage::Concurrency { .. } => RequestError::Overloaded,
-        };
-        shed.labels.push(("reason", reason.to_string()));
-        shed
-    });
-    let buckets = limits.iter().filter_map(|limit| match limit.usage {
-        LimitUsage::Rate { buckets } => Some(sample(
+    for (policy, limit) in &limits.rate {
+        let value = limit.buckets as f64;
+        add(
             "weft_rate_limit_buckets_used",
             "Buckets of a rate limit that are not full",
             Kind::Gauge,
-            limit,
-            buckets as f64,
-        )),
-        LimitUsage::Concurrency { .. } => None,
-    });
-    let concurrency = |name, help, value: fn(u32, u32) -> u32| {
-        limits.iter().filter_map(move |limit| match limit.usage {
-            LimitUsage::Concurrency {
-                in_flight,
-                limit: most,
-            } => {
-                let value = f64::from(value(in_flight, most));
-                Some(sample(name, help, Kind::Gauge, limit, value))
-            }
-            LimitUsage::Rate { .. } => None,
+            policy,
+            value,
+        );
+    }
+    for (policy, limit) in &limits.concurrency {
+        let value = limit.limit as f64;
+        add(
+            "weft_concurrency_limit",
+            "Requests that may be in flight to the application",
+            Kind::Gauge,
+            policy,
+            value,
+        );
+    }
+    for (policy, limit) in &limits.concurrency {
+        let value = limit.in_flight as f64;
+        add(
+            "weft_concurrency_limit_used",
+            "Requests under a concurrency limit that are in flight",
+            Kind::Gauge,
+            policy,
+            value,
+        );
+    }
+    samples.extend(shed(limits));
+    samples
+}
+
+fn shed(limits: &Summary) -> impl Iterator<Item = Sample> {
+    let rate = limits.rate.iter();
+    let rate = rate.map(|(policy, limit)| (policy, RequestError::RateLimited, limit.shed));
+    let concurrency = limits.concurrency.iter();
+    let concurrency =
+        concurrency.map(|(policy, limit)| (policy, RequestError::Overloaded, limit.shed));
+    rate.chain(concurrency)
+        .map(|(policy, reason, shed)| Sample {
+            name: "weft_requests_shed",
+            help: "Requests that a limit of the workload did not let through",
+            kind: Kind::Counter,
+            labels: vec![
+                ("policy", policy.to_string()),
+                ("reason", reason.to_string()),
+            ],
+            value: shed as f64,
         })
-    };
-    let most = concurrency(
-        "weft_concurrency_limit",
-        "Requests that may be in flight to the application",
-        |_, most| most,
-    );
-    let in_flight = concurrency(
-        "weft_concurrency_limit_used",
-        "Requests under a concurrency limit that are in flight",
-        |in_flight, _| in_flight,
-    );
-    shed.chain(buckets).chain(most).chain(in_flight).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admission::{ConcurrencySummary, RateSummary};
 
     #[test]
     fn every_sample_stands_in_the_docs() {
-        let limit = |usage| LimitSummary {
-            name: "demo/user:80".into(),
-            shed: 1,
-            usage,
-        };
-        let samples = take(&[
-            limit(LimitUsage::Rate { buckets: 1 }),
-            limit(LimitUsage::Concurrency {
-                in_flight: 1,
-                limit: 2,
-            }),
-        ]);
+        let name = || "demo/user:80".into();
+        let samples = take(&Summary {
+            rate: [(name(), RateSummary::default())].into(),
+            concurrency: [(name(), ConcurrencySummary::default())].into(),
+        });
         assert_eq!(samples.len(), 5);
         let docs = include_str!("../../../../docs/reference/metrics.md");
         for sample in samples {

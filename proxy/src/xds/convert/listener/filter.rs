@@ -137,7 +137,7 @@ fn http_filter(filter: &HttpFilter, of: &mut Limits) -> Result<(), Fault> {
         Some(http_filter::ConfigType::TypedConfig(any))
             if limits::is_limit(any) && !filter.disabled =>
         {
-            limits::add(any, of).at("typed_config")
+            limits::add(&filter.name, any, of).at("typed_config")
         }
         Some(http_filter::ConfigType::TypedConfig(any)) if known(any) => Ok(()),
         _ if filter.is_optional || filter.disabled => Ok(()),

@@ -69,7 +69,7 @@ pub(super) fn convert(listener: Proto) -> Result<Inbound, Fault> {
         ports.insert(port, inbound);
     }
     let other = other.port().at("filter_chains without destination_port")?;
-    limits::one_of_each_name(ports.values().chain([&other])).at("filter_chains")?;
+    limits::one_to_a_name(ports.values().chain([&other])).at("filter_chains")?;
     Ok(Inbound {
         workload: workload(&metadata.workload, &metadata.namespace),
         ports,

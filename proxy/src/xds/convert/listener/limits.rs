@@ -11,7 +11,7 @@ use crate::{
     },
 };
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     num::{NonZeroU32, NonZeroUsize},
     time::Duration,
 };
@@ -40,68 +40,67 @@ pub(super) fn is_limit(config: &Any) -> bool {
     is::<RateProto>(config) || is::<ConcurrencyProto>(config)
 }
 
-/// Adds the limit of an HTTP filter, which is one.
-pub(super) fn add(config: &Any, limits: &mut Limits) -> Result<(), Fault> {
+/// Adds the limit of an HTTP filter of a name, which is one.
+pub(super) fn add(name: &str, config: &Any, limits: &mut Limits) -> Result<(), Fault> {
     if is::<RateProto>(config) {
         let proto: RateProto = decode(config)?;
         let rules = proto.rules.into_iter();
         let rules = rules.map(|rule| (rule.name, rule.matches, rule.limit));
         limits
             .rate
-            .push(filter(rules, |limit| rate_limit(limit).at("limit"))?);
+            .push(filter(name, rules, |limit| rate_limit(limit).at("limit"))?);
     } else {
         let proto: ConcurrencyProto = decode(config)?;
         let rules = proto.rules.into_iter();
         let rules = rules.map(|rule| (rule.name, rule.matches, rule.limit));
-        limits.concurrency.push(filter(rules, concurrency_limit)?);
+        limits
+            .concurrency
+            .push(filter(name, rules, concurrency_limit)?);
     }
     Ok(())
 }
 
-/// What is used of a limit is kept by its name, so that there must be one limit of a name, on whatever ports.
-pub(super) fn one_of_each_name<'p>(
+/// What is used of a limit is kept by the names of its filter and its rule. The rules of a route may be among those
+/// of others, and a filter on several ports, but there is one limit to a name.
+pub(super) fn one_to_a_name<'p>(
     ports: impl Iterator<Item = &'p InboundPort> + Clone,
 ) -> Result<(), Fault> {
-    fn check<'p, L: PartialEq + 'p>(
-        filters: impl Iterator<Item = &'p Filter<L>>,
-    ) -> Result<(), Fault> {
-        let mut seen: HashMap<&str, &L> = HashMap::new();
-        for rule in filters.flat_map(|filter| &filter.rules) {
-            if let Some(limit) = &rule.limit
-                && *seen.entry(&rule.name).or_insert(limit) != limit
-            {
-                let name = &rule.name;
-                return Err(Fault::new(format!(
-                    "there are two limits of the name {name:?}"
-                )));
-            }
-        }
-        Ok(())
-    }
     check(ports.clone().flat_map(|port| &port.limits.rate))?;
     check(ports.flat_map(|port| &port.limits.concurrency))
 }
 
+fn check<'p, L: PartialEq + 'p>(filters: impl Iterator<Item = &'p Filter<L>>) -> Result<(), Fault> {
+    let mut seen: HashMap<(&str, &str), &L> = HashMap::new();
+    for filter in filters {
+        for rule in &filter.rules {
+            let Some(limit) = &rule.limit else { continue };
+            if *seen.entry((&filter.name, &rule.name)).or_insert(limit) != limit {
+                return Err(Fault::new(format!(
+                    "there are two limits of the name {:?} in filters of the name {:?}",
+                    rule.name, filter.name
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
 fn filter<P, L>(
+    name: &str,
     rules: impl Iterator<Item = (String, Vec<RouteMatch>, Option<P>)>,
     limit: impl Fn(P) -> Result<L, Fault>,
 ) -> Result<Filter<L>, Fault> {
-    let mut names = HashSet::new();
-    let rules = rules.enumerate().map(|(position, (name, matches, of))| {
-        let rule = || {
-            not_empty("name", &name)?;
-            if !names.insert(name.clone()) {
-                return Err(Fault::new(format!("{name:?} is there already")).at("name"));
-            }
-            Ok(Rule {
-                name: name.into(),
-                matches: requests(&matches)?,
-                limit: of.map(&limit).transpose()?,
-            })
-        };
-        rule().at(format_args!("rules[{position}]"))
-    });
+    let rule = |(name, matches, of): (String, Vec<RouteMatch>, Option<P>)| {
+        Ok(Rule {
+            name: not_empty("name", &name)?.into(),
+            matches: requests(&matches)?,
+            limit: of.map(&limit).transpose()?,
+        })
+    };
+    let rules = rules.enumerate();
+    let rules = rules.map(|(position, of)| rule(of).at(format_args!("rules[{position}]")));
     Ok(Filter {
+        name: name.into(),
         rules: rules.collect::<Result<_, _>>()?,
     })
 }

@@ -138,6 +138,7 @@ fn limits_stand_in_the_order_of_the_filters() {
         concurrency(concurrency_limit::rule::Limit::Adaptive(Adaptive::default())),
     ];
     let concurrent = |limit| Filter {
+        name: "filter".into(),
         rules: vec![Rule {
             name: "demo/user:80".into(),
             matches: Vec::new(),
@@ -149,7 +150,7 @@ fn limits_stand_in_the_order_of_the_filters() {
     assert_eq!(
         refused(&listener),
         format!(
-            "Listener {OWN:?}: filter_chains: there are two limits of the name \"demo/user:80\""
+            "Listener {OWN:?}: filter_chains: there are two limits of the name \"demo/user:80\" in filters of the name \"filter\""
         )
     );
     assert_eq!(
@@ -157,6 +158,7 @@ fn limits_stand_in_the_order_of_the_filters() {
         Limits {
             rate: vec![
                 Filter {
+                    name: "filter".into(),
                     rules: vec![
                         Rule {
                             name: "HTTPRoute demo/user/login".into(),
@@ -186,6 +188,7 @@ fn limits_stand_in_the_order_of_the_filters() {
                     ],
                 },
                 Filter {
+                    name: "filter".into(),
                     rules: vec![Rule {
                         name: "demo/user:80".into(),
                         matches: Vec::new(),
@@ -275,10 +278,6 @@ fn what_is_wrong_with_a_limit_is_named() {
             format!("{rule}.name: must not be empty"),
         ),
         (
-            rate(vec![rate_rule("a", None), rate_rule("a", None)]),
-            "rules[1].name: \"a\" is there already".to_owned(),
-        ),
-        (
             rate(vec![rate_limit::Rule {
                 matches: vec![RouteMatch::default()],
                 ..rate_rule("a", None)
@@ -327,7 +326,7 @@ fn limits_are_the_same_however_a_caller_comes_and_only_where_it_is_called() {
     assert_eq!(
         refused(&listener),
         format!(
-            "Listener {OWN:?}: filter_chains: there are two limits of the name \"demo/user:80\""
+            "Listener {OWN:?}: filter_chains: there are two limits of the name \"demo/user:80\" in filters of the name \"filter\""
         )
     );
     let outbound = outbound_listener(vec![limited(vec![limit(1)])]);
