@@ -8,6 +8,8 @@ mod duration;
 pub mod gateway;
 mod mesh_config;
 mod quantity;
+#[cfg(test)]
+mod reference;
 pub(crate) mod schema;
 pub mod traffic_policy;
 

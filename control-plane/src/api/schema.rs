@@ -213,14 +213,14 @@ fn fits(pattern: &str, text: &str) -> bool {
 }
 
 /// The shapes that a value may have, where there are several besides null.
-fn alternatives(schema: &Map<String, Value>) -> Option<Vec<&Value>> {
+pub(super) fn alternatives(schema: &Map<String, Value>) -> Option<Vec<&Value>> {
     let options = schema.get("anyOf").or_else(|| schema.get("oneOf"))?;
     let options = options.as_array()?.iter();
     Some(options.filter(|option| option["type"] != "null").collect())
 }
 
 /// The types that a value may have.
-fn types(schema: &Map<String, Value>) -> impl Iterator<Item = &str> {
+pub(super) fn types(schema: &Map<String, Value>) -> impl Iterator<Item = &str> {
     let listed: Vec<&str> = match schema.get("type") {
         Some(Value::String(ty)) => vec![ty],
         Some(Value::Array(types)) => types.iter().filter_map(Value::as_str).collect(),
@@ -293,7 +293,7 @@ fn one_of(options: impl Iterator<Item = String>) -> String {
 }
 
 /// A value as people write it: a string without quotes, a number without an exponent.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Number(number) if number.is_f64() => number.as_f64().unwrap_or_default().to_string(),

@@ -52,7 +52,7 @@ pub struct CircuitBreaker {
     #[schemars(
         range(min = 1, max = 1000),
         example = 5,
-        extend("x-weft-becomes" = "Cluster.metadata weft.v1.Breaker.half_open_requests")
+        extend("x-weft-becomes" = "Cluster.metadata weft.v1.ServiceMetadata.breaker.half_open_requests")
     )]
     pub half_open_requests: u32,
     /// At most so many percent of the endpoints are ejected at once, and always one.
@@ -84,7 +84,7 @@ pub struct FailureRatio {
         range(min = 0.000001, max = 1.0),
         example = 0.6,
         extend(
-            "x-weft-becomes" = "OutlierDetection.failure_percentage_threshold (whole percent), Cluster.metadata weft.v1.Breaker.ratio (exact)"
+            "x-weft-becomes" = "OutlierDetection.failure_percentage_threshold (whole percent), Cluster.metadata weft.v1.ServiceMetadata.breaker.failure_ratio.ratio (exact)"
         )
     )]
     pub ratio: f64,
@@ -93,7 +93,7 @@ pub struct FailureRatio {
     #[schemars(
         range(min = 1, max = 4294967295u32),
         example = 10,
-        extend("x-weft-becomes" = "OutlierDetection.failure_percentage_request_volume")
+        extend("x-weft-becomes" = "OutlierDetection.failure_percentage_request_volume, Cluster.metadata weft.v1.ServiceMetadata.breaker.failure_ratio.minimum_requests")
     )]
     pub minimum_requests: u32,
     /// How far back requests count.
@@ -103,7 +103,7 @@ pub struct FailureRatio {
         extend(
             "x-weft-minimum" = "100ms",
             "x-weft-maximum" = "1h",
-            "x-weft-becomes" = "OutlierDetection.interval, Cluster.metadata weft.v1.Breaker.window"
+            "x-weft-becomes" = "OutlierDetection.interval, Cluster.metadata weft.v1.ServiceMetadata.breaker.failure_ratio.window"
         )
     )]
     pub window: Duration,
@@ -124,26 +124,26 @@ pub struct Failures {
     /// It could not be connected to, reset the connection, or answered what is not HTTP.
     #[schemars(
         example = false,
-        extend("x-weft-becomes" = "Cluster.metadata weft.v1.Breaker.failures; Envoy: always")
+        extend("x-weft-becomes" = "Cluster.metadata weft.v1.ServiceMetadata.breaker.failures.connect_errors; Envoy: outlier_detection.split_external_local_origin_errors, where only this or only answers count")
     )]
     pub connect_errors: bool,
     /// It answered with a status of 500 or above.
     #[schemars(
         example = false,
-        extend("x-weft-becomes" = "Cluster.metadata weft.v1.Breaker.failures; Envoy: always")
+        extend("x-weft-becomes" = "Cluster.metadata weft.v1.ServiceMetadata.breaker.failures.server_errors; Envoy: HttpProtocolOptions.outlier_detection.error_matcher")
     )]
     pub server_errors: bool,
     /// It answered with one of these statuses.
     #[schemars(
         inner(range(min = 100, max = 599)),
         example = [429],
-        extend("x-weft-becomes" = "Cluster.metadata weft.v1.Breaker.failures")
+        extend("x-weft-becomes" = "Cluster.metadata weft.v1.ServiceMetadata.breaker.failures.statuses; Envoy: HttpProtocolOptions.outlier_detection.error_matcher")
     )]
     pub statuses: Vec<u16>,
     /// It answered with one of these gRPC codes, in headers or trailers.
     #[schemars(
         example = ["UNAVAILABLE"],
-        extend("x-weft-becomes" = "Cluster.metadata weft.v1.Breaker.failures")
+        extend("x-weft-becomes" = "Cluster.metadata weft.v1.ServiceMetadata.breaker.failures.grpc_codes; Envoy, where other answers count than 5xx: HttpProtocolOptions.outlier_detection.error_matcher")
     )]
     pub grpc_codes: Vec<GrpcCode>,
     /// The head of its answer took longer.
@@ -152,7 +152,7 @@ pub struct Failures {
         extend(
             "x-weft-minimum" = "1ms",
             "x-weft-default" = "slowness is no failure",
-            "x-weft-becomes" = "Cluster.metadata weft.v1.Breaker.failures"
+            "x-weft-becomes" = "Cluster.metadata weft.v1.ServiceMetadata.breaker.failures.slower_than; Envoy: not at all"
         )
     )]
     pub slower_than: Option<Duration>,

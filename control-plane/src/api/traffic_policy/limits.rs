@@ -13,7 +13,7 @@ pub struct RateLimit {
         range(min = 1, max = 1000000000),
         example = 100,
         extend(
-            "x-weft-becomes" = "HTTP filter weft.v1.RateLimit.requests, on the inbound listener"
+            "x-weft-becomes" = "HTTP filter weft.v1.RateLimit rules.limit.requests, on the inbound listener"
         )
     )]
     pub requests: u32,
@@ -24,7 +24,7 @@ pub struct RateLimit {
         extend(
             "x-weft-minimum" = "1ms",
             "x-weft-maximum" = "24h",
-            "x-weft-becomes" = "HTTP filter weft.v1.RateLimit.per"
+            "x-weft-becomes" = "HTTP filter weft.v1.RateLimit rules.limit.per"
         )
     )]
     pub per: Duration,
@@ -34,7 +34,7 @@ pub struct RateLimit {
         example = 200,
         extend(
             "x-weft-default" = "as many as `requests`",
-            "x-weft-becomes" = "HTTP filter weft.v1.RateLimit.burst"
+            "x-weft-becomes" = "HTTP filter weft.v1.RateLimit rules.limit.burst"
         )
     )]
     pub burst: Option<u32>,
@@ -43,15 +43,15 @@ pub struct RateLimit {
     #[schemars(
         length(max = 4),
         example = ["Identity"],
-        extend("x-weft-becomes" = "HTTP filter weft.v1.RateLimit.by")
+        extend("x-weft-becomes" = "HTTP filter weft.v1.RateLimit rules.limit.by")
     )]
     pub by: Vec<RateLimitKey>,
-    /// Buckets at most; callers beyond share one.
+    /// Buckets that are remembered; then the one that was unused for longest makes room.
     #[serde(default = "maximum_keys")]
     #[schemars(
         range(min = 1, max = 1000000),
         example = 1000,
-        extend("x-weft-becomes" = "HTTP filter weft.v1.RateLimit.maximum_keys")
+        extend("x-weft-becomes" = "HTTP filter weft.v1.RateLimit rules.limit.maximum_keys")
     )]
     pub maximum_keys: u32,
 }
@@ -68,7 +68,7 @@ fn maximum_keys() -> u32 {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[schemars(extend("x-weft-write" = "Identity, SourceAddress, or {header: <name>}"))]
 pub enum RateLimitKey {
-    /// The SPIFFE identity; those without one by their address.
+    /// The SPIFFE identity. Callers without one share a bucket.
     Identity,
     /// The address.
     SourceAddress,
@@ -82,13 +82,13 @@ pub enum RateLimitKey {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct ConcurrencyLimit {
-    /// So many.
+    /// So many requests.
     #[schemars(
         range(min = 1, max = 1000000),
         example = 100,
         extend(
             "x-weft-default" = "none",
-            "x-weft-becomes" = "HTTP filter weft.v1.ConcurrencyLimit.maximum, on the inbound listener"
+            "x-weft-becomes" = "HTTP filter weft.v1.ConcurrencyLimit rules.maximum, on the inbound listener"
         )
     )]
     pub maximum: Option<u32>,
@@ -105,14 +105,14 @@ pub struct Adaptive {
     #[schemars(
         range(min = 1, max = 1000000),
         example = 5,
-        extend("x-weft-becomes" = "HTTP filter weft.v1.ConcurrencyLimit.adaptive.minimum")
+        extend("x-weft-becomes" = "HTTP filter weft.v1.ConcurrencyLimit rules.adaptive.minimum")
     )]
     pub minimum: u32,
     /// Never more; not less than minimum.
     #[schemars(
         range(min = 1, max = 1000000),
         example = 500,
-        extend("x-weft-becomes" = "HTTP filter weft.v1.ConcurrencyLimit.adaptive.maximum")
+        extend("x-weft-becomes" = "HTTP filter weft.v1.ConcurrencyLimit rules.adaptive.maximum")
     )]
     pub maximum: u32,
 }

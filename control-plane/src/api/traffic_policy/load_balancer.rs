@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct LoadBalancer {
-    /// How.
+    /// How an endpoint is chosen.
     #[schemars(
         example = &"RoundRobin",
         extend(
@@ -18,6 +18,7 @@ pub struct LoadBalancer {
     )]
     pub algorithm: Option<Algorithm>,
     /// Settings of PeakEwma.
+    #[schemars(extend("x-weft-default" = "as below"))]
     pub peak_ewma: Option<PeakEwma>,
     /// What RingHash and Maglev go by. One of header, cookie, queryParameter and sourceAddress.
     #[schemars(extend("x-weft-default" = "none; required by RingHash and Maglev"))]

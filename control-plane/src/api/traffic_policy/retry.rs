@@ -51,6 +51,7 @@ pub struct Retry {
     /// What an endpoint asks for with Retry-After.
     pub retry_after: RetryAfter,
     /// How many retries all requests to a service port may cause together, in one proxy. For services only.
+    #[schemars(extend("x-weft-default" = "as below"))]
     pub budget: Option<Budget>,
     /// A request whose body is longer is not kept to be sent again.
     #[schemars(
@@ -188,7 +189,7 @@ pub struct RetryAfter {
     #[schemars(
         example = &"30s",
         extend(
-            "x-weft-becomes" = "RouteAction.retry_policy.rate_limited_retry_back_off.max_interval"
+            "x-weft-becomes" = "RouteAction.retry_policy.rate_limited_retry_back_off.max_interval, with reset_headers Retry-After"
         )
     )]
     pub max: Duration,
@@ -243,7 +244,7 @@ pub struct Hedge {
         example = &"50ms",
         extend(
             "x-weft-minimum" = "1ms",
-            "x-weft-becomes" = "Route.metadata weft.v1.RetryExtension.hedge_delay"
+            "x-weft-becomes" = "Route.metadata weft.v1.RetryExtension.hedge.delay"
         )
     )]
     pub delay: Duration,
