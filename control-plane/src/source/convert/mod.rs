@@ -460,4 +460,6 @@ fn check_annotation_names(annotations: &Annotations, known: &[&str]) -> Result<(
 }
 
 #[cfg(test)]
+mod examples;
+#[cfg(test)]
 mod tests;

@@ -275,3 +275,28 @@ fn a_workload_is_named_after_what_controls_it_else_after_its_labels() {
         assert_eq!(named(metadata.clone()), expected, "{metadata}");
     }
 }
+
+#[test]
+fn the_weight_of_a_pod_is_an_annotation_and_a_malformed_one_leaves_the_pod_in_the_mesh() {
+    let verdict = |weight: &str| {
+        let annotations = json!({"weft.dev/weight": weight, "weft.dev/mtls-mode": "Strict"});
+        object(pod(annotations, json!({})), "cluster.local").verdict
+    };
+    let weight = |object: &Object| match object {
+        Object::Workload(workload) => (workload.weight.get(), workload.mtls),
+        other => panic!("{other:?}"),
+    };
+    let Verdict::Accepted(accepted) = verdict("1000") else {
+        panic!("it was not accepted");
+    };
+    assert_eq!(weight(&accepted), (1000, Some(MtlsMode::Strict)));
+    for malformed in ["0", "1001", "-1", "1.5", "heavy", ""] {
+        let Verdict::Refused { invalid, instead } = verdict(malformed) else {
+            panic!("{malformed:?} was accepted");
+        };
+        assert_eq!(invalid.field, "metadata.annotations[\"weft.dev/weight\"]");
+        let instead = instead.unwrap();
+        assert_eq!(weight(&instead.object), (1, Some(MtlsMode::Strict)));
+        assert_eq!(instead.consequence, "until it is mended, its weight is 1");
+    }
+}
