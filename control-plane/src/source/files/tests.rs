@@ -261,3 +261,37 @@ fn a_directory_that_goes_away_takes_nothing_with_it() {
         ([root.join("a.yaml")].into(), 0)
     );
 }
+
+#[tokio::test]
+async fn what_contradicts_another_file_is_a_problem_until_one_of_them_changes() {
+    let policy = |name: &str| {
+        format!(
+            "apiVersion: weft.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: {name}, namespace: demo}}\nspec:\n  targetRefs: [{{kind: Service, name: user}}]\n"
+        )
+    };
+    let mut harness = Harness::start(&[("a.yaml", &policy("a"))]).await;
+    assert_eq!(
+        harness.problem_texts(),
+        [
+            "a.yaml, document 1, TrafficPolicy demo/a, spec.targetRefs[0].name: there is no Service demo/user; the policy is not in force there until there is: mend the name, or remove the target"
+        ]
+    );
+    write(harness.path(), "user.yaml", &service("user", 80));
+    harness.settled().await;
+    assert_eq!(harness.problem_texts(), [""; 0]);
+    let rival = |document: usize| {
+        format!(
+            "b.yaml, document {document}, TrafficPolicy demo/b, spec.targetRefs[0]: is the target of TrafficPolicy demo/a, too, which counts there as it is the older or, of the same age, first by name; make the two one, or remove the target from one of them"
+        )
+    };
+    write(harness.path(), "b.yaml", &policy("b"));
+    harness.settled().await;
+    assert_eq!(harness.problem_texts(), [rival(1)]);
+    let behind_another = format!("{}---\n{}", service("other", 80), policy("b"));
+    write(harness.path(), "b.yaml", &behind_another);
+    harness.settled().await;
+    assert_eq!(harness.problem_texts(), [rival(2)]);
+    fs::remove_file(harness.path().join("a.yaml")).unwrap();
+    harness.settled().await;
+    assert_eq!(harness.problem_texts(), [""; 0]);
+}
