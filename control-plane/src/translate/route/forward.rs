@@ -32,7 +32,7 @@ const NOBODY: &str = "unresolved-backend";
 pub(super) fn action(entry: &Entry, form: Form, retry: Option<&Retry>) -> RouteAction {
     let action = RouteAction {
         cluster_specifier: Some(clusters(entry)),
-        cluster_not_found_response_code: not_found(entry, form).into(),
+        cluster_not_found_response_code: not_found(entry).into(),
         timeout: limit(entry.requests.timeout),
         retry_policy: retry.and_then(|policy| retry::policy(policy, form)),
         hash_policy: entry
@@ -77,10 +77,9 @@ fn clusters(entry: &Entry) -> ClusterSpecifier {
     })
 }
 
-/// What the share of backends that do not resolve is answered with. Sidecars answer for a cluster without endpoints,
-/// whether there is none of it or no cluster, with 503.
-fn not_found(entry: &Entry, form: Form) -> ClusterNotFoundResponseCode {
-    if entry.unresolved > 0 && form == Form::Envoy {
+/// What their share is answered with (`HTTPRouteRule.backendRefs`). A cluster that goes is another matter.
+fn not_found(entry: &Entry) -> ClusterNotFoundResponseCode {
+    if entry.unresolved > 0 {
         ClusterNotFoundResponseCode::InternalServerError
     } else {
         ClusterNotFoundResponseCode::ServiceUnavailable
