@@ -4,57 +4,103 @@ use super::{C, E, L, R, envoy};
 use crate::{
     fixture::{DEMO, apply, objects, world},
     translate::{Affected, Dialect, affected, plan},
-    world::{Change, Kind, Object, ObjectKey, ObjectRef, Update, World, route::RouteKind},
+    world::{
+        Change, Kind, Object, ObjectKey, ObjectRef, Update, World, policy::Target, route::RouteKind,
+    },
 };
-use proptest::prelude::*;
+use proptest::{collection::vec, prelude::*};
 use std::{collections::BTreeMap, sync::Arc};
 use weft_xds_proto::resource::ResourceType;
 
-/// 10,000 services of one endpoint each, with its pod.
+/// A service with its endpoint, its pod, its policy and its route.
+const ONE_OF_MANY: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: s, namespace: large}
+spec: {clusterIPs: ["10.96.0.1"], ports: [{port: 80, name: http}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: s, namespace: large, labels: {kubernetes.io/service-name: s}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: ["10.1.0.0"]}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: s, namespace: large}
+spec: {serviceAccountName: s, containers: [{name: app}]}
+status: {podIP: "10.1.0.0"}
+---
+apiVersion: weft.dev/v1alpha1
+kind: TrafficPolicy
+metadata: {name: s, namespace: large}
+spec: {targetRefs: [{kind: Service, name: s}], loadBalancer: {algorithm: Random}, rateLimit: {requests: 1}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: s, namespace: large}
+spec:
+  parentRefs: [{group: "", kind: Service, name: s}]
+  rules: [{backendRefs: [{name: s, port: 80}]}]
+"#;
+
+/// 10,000 times [`ONE_OF_MANY`].
 fn large_world() -> World {
-    let demo: Vec<_> = DEMO.split("---\n").collect();
-    let [.., pod, service, slice] = demo.as_slice() else {
-        panic!("the demo ends with a pod, a service and its slice");
-    };
     let mut world = World::new("cluster.local");
-    let mut objects = objects(&[*service, *slice, *pod].join("---\n"));
-    let (pod, slice, service) = (
-        objects.pop().unwrap(),
-        objects.pop().unwrap(),
-        objects.pop().unwrap(),
-    );
-    let updates = (0..10_000u32).flat_map(|i| {
-        let [a, b] = u16::try_from(i).unwrap().to_be_bytes();
-        let address = std::net::IpAddr::from([10, 1, a, b]);
-        let key = ObjectKey::new("large", format!("s{i}"));
-        let Object::Service(service) = &service else {
-            unreachable!()
-        };
-        let Object::EndpointSlice(slice) = &slice else {
-            unreachable!()
-        };
-        let Object::Workload(pod) = &pod else {
-            unreachable!()
-        };
-        let (mut service, mut slice, mut pod) = (
-            service.as_ref().clone(),
-            slice.as_ref().clone(),
-            pod.as_ref().clone(),
-        );
-        service.key = key.clone();
-        slice.service = key.name.clone();
-        slice.key = key.clone();
-        slice.endpoints[0].address = address;
-        pod.key = key;
-        pod.addresses = vec![address];
-        [
-            Update::Set(Object::Service(service.into())),
-            Update::Set(Object::EndpointSlice(slice.into())),
-            Update::Set(Object::Workload(pod.into())),
-        ]
+    let objects = objects(ONE_OF_MANY);
+    let updates = (0..10_000u16).flat_map(|i| {
+        objects
+            .iter()
+            .map(move |object| Update::Set(numbered(object, i)))
     });
     apply(&mut world, updates);
     world
+}
+
+/// The object with a name and addresses of its own.
+fn numbered(object: &Object, i: u16) -> Object {
+    let [a, b] = i.to_be_bytes();
+    let key = ObjectKey::new("large", format!("s{i}"));
+    let mut object = object.clone();
+    match &mut object {
+        Object::Service(service) => {
+            let service = Arc::make_mut(service);
+            service.key = key;
+            service.addresses = vec![[10, 96, a, b].into()];
+        }
+        Object::EndpointSlice(slice) => {
+            let slice = Arc::make_mut(slice);
+            slice.service = key.name.clone();
+            slice.key = key;
+            slice.endpoints[0].address = [10, 1, a, b].into();
+        }
+        Object::Workload(pod) => {
+            let pod = Arc::make_mut(pod);
+            pod.key = key;
+            pod.addresses = vec![[10, 1, a, b].into()];
+        }
+        Object::TrafficPolicy(policy) => {
+            let policy = Arc::make_mut(policy);
+            policy.targets = vec![Target::Service {
+                service: key.clone(),
+                port: None,
+            }];
+            policy.key = key;
+        }
+        Object::Route(route) => {
+            let route = Arc::make_mut(route);
+            route.parents[0].service = key.clone();
+            Arc::make_mut(&mut route.rules[0]).backends[0]
+                .service
+                .service = key.clone();
+            route.reference.key = key;
+        }
+        Object::Namespace(_) | Object::Mesh(_) | Object::ReferenceGrant(_) => {
+            unreachable!("there is none of it")
+        }
+    }
+    object
 }
 
 #[test]
@@ -66,7 +112,7 @@ fn a_change_of_an_endpoint_among_ten_thousand_services_touches_its_own_service_o
     slice.endpoints[0].ready = false;
     let slice = Object::EndpointSlice(slice.into());
     let change = apply(&mut new, [Update::Set(slice)]);
-    let name: Arc<str> = "s77.large.svc.cluster.local:3306".into();
+    let name: Arc<str> = "s77.large.svc.cluster.local:80".into();
     assert_eq!(
         affected(&old, &new, &change),
         Affected {
@@ -89,7 +135,7 @@ fn an_endpoint_that_moves_touches_who_was_and_who_is_at_its_address() {
     slice.endpoints[0].address = "10.1.0.78".parse().unwrap();
     let slice = Object::EndpointSlice(slice.into());
     let change = apply(&mut new, [Update::Set(slice)]);
-    let name: Arc<str> = "s77.large.svc.cluster.local:3306".into();
+    let name: Arc<str> = "s77.large.svc.cluster.local:80".into();
     let inbound = |pod: &str| (L, Arc::from(format!("inbound/large/{pod}")));
     assert_eq!(
         affected(&old, &new, &change),
@@ -276,26 +322,36 @@ spec:
 "#;
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
     fn whatever_differs_after_changes_of_policies_and_routes_is_affected(
         (before, after) in {
-            let some = || proptest::collection::vec(any::<bool>(), POLICIES.matches("kind: ").count());
+            // Each object is not there, as it is written, or for another service.
+            let some = || vec(0..3usize, POLICIES.split("---\n").count());
             (some(), some())
         },
     ) {
-        let objects = objects(POLICIES);
+        let as_written = objects(POLICIES);
+        let for_another = objects(
+            &POLICIES
+                .replace("kind: Service, name: canary", "kind: Service, name: peers")
+                .replace("kind: Service, name: user", "kind: Service, name: canary"),
+        );
+        let updates = |states: &[usize]| -> Vec<_> {
+            let objects = as_written.iter().zip(&for_another).zip(states);
+            objects
+                .map(|((as_written, for_another), state)| match state {
+                    0 => Update::Remove(as_written.reference()),
+                    1 => Update::Set(as_written.clone()),
+                    _ => Update::Set(for_another.clone()),
+                })
+                .collect()
+        };
         let mut old = World::new("cluster.local");
-        let there = objects.iter().zip(&before).filter(|(_, there)| **there);
-        apply(&mut old, there.map(|(object, _)| Update::Set(object.clone())));
+        apply(&mut old, updates(&before));
         let mut new = old.clone();
-        let updates = objects.iter().zip(&after).map(|(object, there)| if *there {
-            Update::Set(object.clone())
-        } else {
-            Update::Remove(object.reference())
-        });
-        let change = apply(&mut new, updates);
+        let change = apply(&mut new, updates(&after));
         assert_what_differs_is_affected(&old, &new, &change);
     }
 }
