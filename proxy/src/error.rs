@@ -42,6 +42,8 @@ pub enum RequestError {
     UpstreamReset,
     /// The endpoint's response broke HTTP.
     UpstreamProtocolError,
+    /// The endpoint did not begin its response within the time that one attempt may take.
+    UpstreamTimeout,
     /// The request timeout passed before the response was complete.
     RequestTimeout,
     /// No byte moved in either direction for the idle timeout of a stream.
@@ -90,7 +92,7 @@ pub enum Processed {
 
 impl RequestError {
     /// Every reason, in the order of [`RequestError::index`].
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 28] = [
         Self::BadRequest,
         Self::HeadersTooLarge,
         Self::HeaderTimeout,
@@ -107,6 +109,7 @@ impl RequestError {
         Self::UpstreamRefusedStream,
         Self::UpstreamReset,
         Self::UpstreamProtocolError,
+        Self::UpstreamTimeout,
         Self::RequestTimeout,
         Self::StreamIdleTimeout,
         Self::MaxConnections,
@@ -144,6 +147,7 @@ impl RequestError {
             Self::UpstreamRefusedStream => "upstream-refused-stream",
             Self::UpstreamReset => "upstream-reset",
             Self::UpstreamProtocolError => "upstream-protocol-error",
+            Self::UpstreamTimeout => "upstream-timeout",
             Self::RequestTimeout => "request-timeout",
             Self::StreamIdleTimeout => "stream-idle-timeout",
             Self::MaxConnections => "max-connections",
@@ -168,7 +172,9 @@ impl RequestError {
             Self::DownstreamReset => StatusCode::from_u16(499).expect("499 is in range"),
             Self::UnknownDestination | Self::RouteNotFound => StatusCode::NOT_FOUND,
             Self::UpstreamReset | Self::UpstreamProtocolError => StatusCode::BAD_GATEWAY,
-            Self::RequestTimeout | Self::StreamIdleTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamTimeout | Self::RequestTimeout | Self::StreamIdleTimeout => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
             Self::RateLimited => StatusCode::TOO_MANY_REQUESTS,
             Self::NoHealthyEndpoint
             | Self::CircuitOpen
@@ -198,9 +204,10 @@ impl RequestError {
         const UNAVAILABLE: u8 = 14;
         match self {
             Self::DownstreamReset => CANCELLED,
-            Self::HeaderTimeout | Self::RequestTimeout | Self::StreamIdleTimeout => {
-                DEADLINE_EXCEEDED
-            }
+            Self::HeaderTimeout
+            | Self::UpstreamTimeout
+            | Self::RequestTimeout
+            | Self::StreamIdleTimeout => DEADLINE_EXCEEDED,
             // "Server temporarily out of resources", and "perhaps a per-user quota".
             Self::HeadersTooLarge | Self::RateLimited | Self::Overloaded => RESOURCE_EXHAUSTED,
             Self::UnknownDestination | Self::RouteNotFound => UNIMPLEMENTED,
@@ -238,7 +245,8 @@ impl RequestError {
             | Self::UpstreamIdentityMismatch
             | Self::UpstreamRefusedStream
             | Self::UpstreamReset
-            | Self::UpstreamProtocolError => Fault::Upstream,
+            | Self::UpstreamProtocolError
+            | Self::UpstreamTimeout => Fault::Upstream,
             Self::RouteNotFound
             | Self::BackendNotFound
             | Self::CircuitOpen
@@ -281,6 +289,7 @@ impl RequestError {
             Self::DownstreamReset
             | Self::UpstreamReset
             | Self::UpstreamProtocolError
+            | Self::UpstreamTimeout
             | Self::RequestTimeout
             | Self::StreamIdleTimeout
             | Self::Internal => Processed::Maybe,
