@@ -1,6 +1,7 @@
 //! The one body type of the data path, whatever version it came by and goes out by.
 
 mod observed;
+mod replay;
 mod trailers;
 
 use std::{
@@ -14,6 +15,7 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use observed::Observed;
 pub use observed::{BodyEnd, Observer};
+pub use replay::Replay;
 
 use crate::{
     error::RequestError,

@@ -23,6 +23,7 @@ pub mod normalise;
 pub mod query;
 pub mod redirect;
 pub mod reply;
+pub mod retry_after;
 pub mod rewrite;
 pub mod route;
 pub mod status;

@@ -147,6 +147,16 @@ fn value(error: RequestError, why: &str) -> HeaderValue {
     HeaderValue::from_str(why).unwrap_or(HeaderValue::from_static(error.reason()))
 }
 
+/// Why the proxy that answers for an endpoint failed a request, by its own word. The word names the endpoint that it is
+/// about, so that one which an application merely passes on from somewhere else is not taken for it.
+pub fn reason(fields: &HeaderMap, endpoint: SocketAddr) -> Option<RequestError> {
+    let said = fields.get(WEFT_ERROR)?.to_str().ok()?;
+    let (word, about) = said.split_once("; endpoint=")?;
+    let mut known = RequestError::ALL.into_iter();
+    let error = known.find(|error| error.reason() == word);
+    error.filter(|_| about.parse() == Ok(endpoint))
+}
+
 /// The status of a gRPC call, from the trailers of its response or from the headers of one that has only
 /// trailers.
 pub fn grpc_status(fields: &HeaderMap) -> Option<u8> {
@@ -172,6 +182,22 @@ mod tests {
         );
         assert!(matches!(response.body(), Body::Full(text)
             if text == "weft: upstream-connect-failed; endpoint=10.0.0.1:80\n"));
+    }
+
+    #[test]
+    fn a_reason_is_read_back_where_it_is_about_the_endpoint_that_answers() {
+        let endpoint = "10.0.0.1:80".parse().unwrap();
+        let elsewhere = "10.0.0.2:80".parse().unwrap();
+        for reason in RequestError::ALL {
+            for grpc in [false, true] {
+                let answer = error(reason, Some(endpoint), grpc);
+                assert_eq!(super::reason(answer.headers(), endpoint), Some(reason));
+                assert_eq!(super::reason(answer.headers(), elsewhere), None);
+                let answer = error(reason, None, grpc);
+                assert_eq!(super::reason(answer.headers(), endpoint), None);
+            }
+        }
+        assert_eq!(super::reason(&HeaderMap::new(), endpoint), None);
     }
 
     #[test]
