@@ -14,10 +14,11 @@ use crate::{
     deadline::{Deadline, Deadlines},
     edges::Edges,
     error::RequestError,
-    http::{body::Body, headers, reply, trace},
+    http::{body::Body, grpc_timeout, headers, reply, trace},
     net::tunnel::{Side, TunnelEnd, TunnelError},
     snapshot::{Route, WorkloadName},
     telemetry::{AccessLog, Direction, Edge, Entry, Outcome},
+    upstream::Tries,
 };
 use bodies::{RequestBody, ResponseBody};
 use http::{
@@ -91,6 +92,7 @@ struct Shared {
     backend: Cell<usize>,
     detail: RefCell<Option<String>>,
     clock: Clock,
+    tries: Cell<Tries>,
     received: Cell<u64>,
     sent: Cell<u64>,
     status: Cell<Option<StatusCode>>,
@@ -139,6 +141,7 @@ impl Exchange {
                 idle_timeout: Cell::new(None),
                 last_active: Cell::new(started),
             },
+            tries: Cell::default(),
             received: Cell::new(0),
             sent: Cell::new(0),
             status: Cell::new(None),
@@ -201,6 +204,30 @@ impl Exchange {
     pub(crate) fn set_timeout(&self, at: Instant) {
         self.shared.clock.timeout.set(Some(at));
         self.shared.arm();
+    }
+
+    /// Holds a gRPC call to the time that its caller gives it, counted from its beginning, and at most to so much. Tells
+    /// the next hop how much of it is left.
+    pub(crate) fn keep_grpc_timeout(&self, headers: &mut HeaderMap, max: Option<Duration>) {
+        if !self.shared.grpc {
+            return;
+        }
+        let asked = grpc_timeout::of(headers);
+        if let Some(timeout) = asked.into_iter().chain(max).min() {
+            self.set_timeout(self.shared.started + timeout);
+            let left = timeout.saturating_sub(self.shared.started.elapsed());
+            grpc_timeout::set(headers, left);
+        }
+    }
+
+    /// When the exchange must be over, as far as that is known by now.
+    pub(crate) fn timeout(&self) -> &Cell<Option<Instant>> {
+        &self.shared.clock.timeout
+    }
+
+    /// Where it is noted how often the request is sent.
+    pub(crate) fn tries(&self) -> &Cell<Tries> {
+        &self.shared.tries
     }
 
     /// Watches the body of the request. `timeout` begins when it is complete (`RouteAction.timeout`).
@@ -432,6 +459,8 @@ impl Shared {
             grpc_status,
             duration,
         });
+        let tries = self.tries.get();
+        known.edge.tried(&tries);
         if let Some(facts) = &*self.facts.borrow()
             && self
                 .caller
@@ -456,6 +485,7 @@ impl Shared {
                 destination: &known.destination,
                 endpoint: known.endpoint,
                 route: &known.route,
+                attempts: Some(tries.attempts),
                 request_id: facts.request_id.as_ref().and_then(|id| id.to_str().ok()),
                 trace_id: facts.trace_id.as_deref(),
                 user_agent: facts

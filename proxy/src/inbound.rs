@@ -27,7 +27,7 @@ use crate::{
     snapshot::{Cluster, Endpoint, InboundPort, MtlsMode, Protocol, WorkloadName},
     telemetry::{Direction, EdgeKey, Verdict as Counted},
     tls::{Alpn, peer_identity},
-    upstream::{Connected, Failed, Sent},
+    upstream::{Call, Connected, Failed, Sent},
     worker::Worker,
 };
 use http::{HeaderValue, Request, Response, Version};
@@ -428,10 +428,17 @@ impl Inbound {
         };
         // How long the response may take is the caller's to decide.
         exchange.set_idle_timeout(self.idle_timeout);
+        exchange.keep_grpc_timeout(request.headers_mut(), None);
         exchange.watch_request(request, None);
 
         let cluster = self.worker.upstreams.cluster(&self.application);
-        let sent = exchange.within(pin!(cluster.send(version, request))).await;
+        let call = Call {
+            tries: Some(exchange.tries()),
+            ..Call::default()
+        };
+        let sent = exchange
+            .within(pin!(cluster.call(version, request, call)))
+            .await;
         let mut sent = sent
             .map_err(|error| Stopped::Failed(error, None))?
             .map_err(|failed| Stopped::Failed(failed.error, Some(failed.detail)))?;

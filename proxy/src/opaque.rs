@@ -113,6 +113,7 @@ impl Opaque<'_> {
             destination: &known.destination,
             endpoint: known.endpoint,
             route: &known.route,
+            attempts: None,
             request_id: None,
             trace_id: None,
             user_agent: None,

@@ -321,6 +321,8 @@ impl Outbound {
         let call = Call {
             retry: forward.retry.as_deref(),
             hash: key.hash,
+            deadline: Some(exchange.timeout()),
+            tries: Some(exchange.tries()),
         };
         let sent = exchange
             .within(pin!(cluster.call(version, request, call)))
@@ -536,6 +538,7 @@ fn failed(error: RequestError, detail: String) -> Box<Failed> {
         error,
         detail,
         intact: true,
+        processed: error.processed(),
         endpoint: None,
     })
 }

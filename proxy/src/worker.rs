@@ -112,19 +112,21 @@ impl Worker {
             shared.own_addresses.iter().copied(),
         );
         let telemetry = shared.registry.worker(index);
+        let deadlines = Deadlines::new();
         Rc::new(Self {
             upstreams: Upstreams::new(
                 connector,
                 shared.config.http.clone(),
                 shared.limits.clone(),
                 shared.status.clone(),
+                deadlines.clone(),
             ),
             edges: Rc::new(Edges::new(
                 telemetry.clone(),
                 shared.config.workload.name.clone(),
             )),
             telemetry,
-            deadlines: Deadlines::new(),
+            deadlines,
             memory: RefCell::default(),
             applications: inbound::Applications::default(),
             rng: RefCell::new(fastrand::Rng::new()),

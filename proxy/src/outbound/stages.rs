@@ -4,7 +4,7 @@ use super::{Answer, Failure};
 use crate::{
     error::RequestError,
     exchange::Exchange,
-    http::{body::Body, grpc_timeout, header_changes, intake, redirect, reply, rewrite, route},
+    http::{body::Body, header_changes, intake, redirect, reply, rewrite, route},
     snapshot::{
         Destination, Route,
         route::{Backend, Forward, Redirect, Respond},
@@ -92,8 +92,8 @@ pub(super) fn rewrite(
 /// How long the response may take, from the end of the request.
 ///
 /// A gRPC call may stream in both directions for as long as its caller likes, which says how long that is
-/// by `grpc-timeout`, counted from its beginning; the route's timeout is for the others. A switch of
-/// protocols has no end that could be awaited.
+/// by `grpc-timeout`, counted from its beginning and up to the route's maximum; its timeout is for the others. A
+/// switch of protocols has no end that could be awaited.
 pub(super) fn overall_timeout(
     exchange: &Exchange,
     request: &mut Request<Body>,
@@ -106,10 +106,6 @@ pub(super) fn overall_timeout(
     if !exchange.is_grpc() {
         return forward.timeout;
     }
-    if let Some(timeout) = grpc_timeout::of(request.headers()) {
-        exchange.set_timeout(exchange.started() + timeout);
-        let left = timeout.saturating_sub(exchange.started().elapsed());
-        grpc_timeout::set(request.headers_mut(), left);
-    }
+    exchange.keep_grpc_timeout(request.headers_mut(), forward.grpc_timeout_max);
     None
 }

@@ -109,6 +109,8 @@ pub struct Entry<'a> {
     pub endpoint: Option<SocketAddr>,
     /// The route that matched.
     pub route: &'a str,
+    /// How often the request was sent to an endpoint; absent for an opaque connection.
+    pub attempts: Option<u32>,
     /// The `x-request-id`.
     pub request_id: Option<&'a str>,
     /// The trace that the request belongs to.
@@ -234,6 +236,8 @@ struct Line<'a> {
     endpoint: Option<SocketAddr>,
     route: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'a str>,
@@ -264,6 +268,7 @@ impl<'a> Line<'a> {
             destination_namespace: &entry.destination.namespace,
             endpoint: entry.endpoint,
             route: entry.route,
+            attempts: entry.attempts,
             request_id: entry.request_id,
             trace_id: entry.trace_id,
             user_agent: entry.user_agent,
@@ -313,6 +318,7 @@ mod tests {
             destination: &WorkloadName::unknown(),
             endpoint: None,
             route: "default",
+            attempts: Some(2),
             request_id: None,
             trace_id: None,
             user_agent: None,
@@ -328,7 +334,7 @@ mod tests {
                 "detail": "10.0.0.1:80: connection refused", "duration_ms": 1.5,
                 "received_bytes": 0, "sent_bytes": 12, "source": "127.0.0.1:4000",
                 "mtls": false, "destination_workload": "unknown",
-                "destination_namespace": "unknown", "route": "default",
+                "destination_namespace": "unknown", "route": "default", "attempts": 2,
             })
         );
     }

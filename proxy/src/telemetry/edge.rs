@@ -1,7 +1,11 @@
 //! The numbers of one edge of the mesh: who calls whom, over which route.
 
 use super::histogram::{Histogram, Merged};
-use crate::{error::RequestError, snapshot::WorkloadName};
+use crate::{
+    error::RequestError,
+    snapshot::WorkloadName,
+    upstream::{Ending, Tries},
+};
 use http::{Method, StatusCode};
 use std::{
     sync::{
@@ -72,6 +76,7 @@ pub const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 /// gRPC statuses 0 to 16.
 pub const GRPC_STATUSES: usize = 17;
 const ERRORS: usize = RequestError::ALL.len();
+const ENDINGS: usize = Ending::ALL.len();
 
 /// Counters of one edge on one worker.
 #[derive(Debug, Default)]
@@ -80,6 +85,8 @@ pub struct Edge {
     errors: [AtomicU64; ERRORS],
     grpc: [AtomicU64; GRPC_STATUSES],
     retries: AtomicU64,
+    hedges: AtomicU64,
+    endings: [AtomicU64; ENDINGS],
     duration: Histogram,
     tcp_opened: AtomicU64,
     tcp_closed: AtomicU64,
@@ -106,9 +113,15 @@ impl Edge {
         self.duration.observe(outcome.duration);
     }
 
-    /// Counts a request that was sent again because provably nothing had processed it.
-    pub fn retried(&self) {
-        add(&self.retries, 1);
+    /// Counts what was done for a request beyond sending it once.
+    pub fn tried(&self, tries: &Tries) {
+        if tries.attempts > 1 {
+            add(&self.retries, tries.retries().into());
+            add(&self.hedges, tries.hedges.into());
+        }
+        if let Some(ending) = tries.ending {
+            add(&self.endings[ending.index()], 1);
+        }
     }
 
     /// Counts an opaque connection that was opened.
@@ -133,9 +146,11 @@ impl Edge {
         }
         merge(&mut merged.errors, &self.errors);
         merge(&mut merged.grpc, &self.grpc);
+        merge(&mut merged.endings, &self.endings);
         self.duration.merge_into(&mut merged.duration);
         for (sum, count) in [
             (&mut merged.retries, &self.retries),
+            (&mut merged.hedges, &self.hedges),
             (&mut merged.tcp_opened, &self.tcp_opened),
             (&mut merged.tcp_closed, &self.tcp_closed),
             (&mut merged.tcp_sent, &self.tcp_sent),
@@ -155,8 +170,12 @@ pub struct MergedEdge {
     pub errors: [u64; ERRORS],
     /// By gRPC status.
     pub grpc: [u64; GRPC_STATUSES],
-    /// Requests sent again.
+    /// Requests sent again because an attempt had failed.
     pub retries: u64,
+    /// Requests sent again because an attempt took its time.
+    pub hedges: u64,
+    /// How it ended where a retry policy had something to do.
+    pub endings: [u64; ENDINGS],
     /// Durations of requests.
     pub duration: Merged,
     /// Opaque connections opened.
@@ -214,6 +233,29 @@ mod tests {
         expected.grpc[14] = 1;
         expected.duration.buckets[1] = 1;
         expected.duration.sum_micros = 1_000;
+        assert_eq!(merged, expected);
+    }
+
+    #[test]
+    fn attempts_beyond_the_first_are_counted_by_why_and_by_how_they_ended() {
+        let edge = Edge::default();
+        edge.tried(&Tries {
+            attempts: 1,
+            ..Tries::default()
+        });
+        edge.tried(&Tries {
+            attempts: 4,
+            hedges: 1,
+            ending: Some(Ending::Exhausted),
+        });
+        let mut merged = MergedEdge::default();
+        edge.merge_into(&mut merged);
+        let mut expected = MergedEdge {
+            retries: 2,
+            hedges: 1,
+            ..MergedEdge::default()
+        };
+        expected.endings[Ending::Exhausted.index()] = 1;
         assert_eq!(merged, expected);
     }
 

@@ -202,18 +202,18 @@ mod tests {
     fn a_scrape_sums_over_workers() {
         let registry = registry(2, 10);
         for worker in 0..2 {
-            registry.worker(worker).edge(&key("a")).retried();
+            registry.worker(worker).edge(&key("a")).tcp_opened();
         }
         let edges = registry.edges(Instant::now());
         assert_eq!(edges.len(), 1);
-        assert_eq!(edges[0].1.retries, 2);
+        assert_eq!(edges[0].1.tcp_opened, 2);
     }
 
     #[test]
     fn an_idle_edge_is_forgotten_by_all_workers_at_once() {
         let registry = registry(2, 10);
         let start = Instant::now();
-        registry.worker(0).edge(&key("a")).retried();
+        registry.worker(0).edge(&key("a")).tcp_opened();
         let held = registry.worker(1).edge(&key("a"));
         registry.edges(start);
         let later = start + Duration::from_secs(120);
@@ -227,11 +227,11 @@ mod tests {
     fn edges_past_the_cap_are_counted_under_one_name() {
         let registry = registry(1, 2);
         for route in ["a", "b", "c", "d"] {
-            registry.worker(0).edge(&key(route)).retried();
+            registry.worker(0).edge(&key(route)).tcp_opened();
         }
         let edges = registry.edges(Instant::now());
         assert_eq!(edges.len(), 3);
         let overflow = edges.iter().find(|(key, _)| &*key.route == "overflow");
-        assert_eq!(overflow.map(|(_, edge)| edge.retries), Some(2));
+        assert_eq!(overflow.map(|(_, edge)| edge.tcp_opened), Some(2));
     }
 }

@@ -8,7 +8,7 @@ use super::{
     process::Process,
     registry::Registry,
 };
-use crate::error::RequestError;
+use crate::{error::RequestError, upstream::Ending};
 use prometheus_client::{
     encoding::{DescriptorEncoder, MetricEncoder},
     metrics::MetricType,
@@ -125,9 +125,27 @@ impl Collector {
         self.edge_counter(
             encoder,
             "weft_request_retries",
-            "Requests sent again because nothing had processed them",
+            "Requests sent again because an attempt had failed",
             |edge| edge.retries,
-        )
+        )?;
+        self.edge_counter(
+            encoder,
+            "weft_request_hedges",
+            "Requests sent again because an attempt took its time",
+            |edge| edge.hedges,
+        )?;
+        let mut family = encoder.encode_descriptor(
+            "weft_request_retry_outcomes",
+            "Requests whose retry policy had something to do, by how that ended",
+            None,
+            MetricType::Counter,
+        )?;
+        for (labels, edge) in self.labelled() {
+            for (ending, count) in Ending::ALL.into_iter().zip(edge.endings) {
+                counter(&mut family, &labels, &[("outcome", ending.label())], count)?;
+            }
+        }
+        Ok(())
     }
 
     fn durations(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -387,6 +405,7 @@ mod tests {
             Outcome,
             registry::{DEFAULT_EDGE_IDLE, DEFAULT_MAX_EDGES},
         },
+        upstream::Tries,
     };
     use http::{Method, StatusCode};
     use std::{num::NonZeroUsize, time::Duration};
@@ -413,6 +432,11 @@ mod tests {
             grpc_status: None,
             duration: Duration::from_millis(2),
         });
+        edge.tried(&Tries {
+            attempts: 3,
+            hedges: 1,
+            ending: Some(Ending::Success),
+        });
         let samples = [Sample {
             name: "weft_config_age_seconds",
             help: "Age",
@@ -427,6 +451,9 @@ mod tests {
             format!(r#"weft_request_duration_seconds_count{{{labels}}} 1"#),
             format!(r#"weft_request_duration_seconds_bucket{{le="0.002",{labels}}} 1"#),
             format!(r#"weft_request_duration_seconds_bucket{{le="0.001",{labels}}} 0"#),
+            format!("weft_request_retries_total{{{labels}}} 1"),
+            format!("weft_request_hedges_total{{{labels}}} 1"),
+            format!(r#"weft_request_retry_outcomes_total{{{labels},outcome="success"}} 1"#),
             "weft_config_age_seconds 1.5".into(),
             "# EOF".into(),
         ] {

@@ -256,6 +256,33 @@ async fn a_response_that_takes_too_long_is_a_timeout() {
 }
 
 #[tokio::test]
+async fn every_hop_holds_a_grpc_call_to_what_is_left_of_its_time() {
+    scenario(async {
+        let app = application().await;
+        let pair = pair(app, "explicit", port(Protocol::Http, MtlsMode::Permissive));
+        let user = destination("user.demo:80", Protocol::Http2, &[pair.user.inbound], true);
+        pair.order.feed.publish(user);
+        let grpc = |path: &str, timeout: &str| {
+            get(Version::HTTP_2, &format!("http://user{path}"))
+                .header("content-type", "application/grpc")
+                .header("grpc-timeout", timeout)
+                .body(nothing())
+                .unwrap()
+        };
+        let answer = call(pair.order.outbound, grpc("/", "10S")).await;
+        let left = answer.header("seen-grpc-timeout").unwrap();
+        let left: u64 = left.strip_suffix('u').unwrap().parse().unwrap();
+        assert!(left < 10_000_000, "{left}");
+
+        let answer = call(pair.user.inbound, grpc("/slow", "50m")).await;
+        assert_eq!(answer.header("grpc-status"), Some("4"));
+        let error = answer.header("weft-error").unwrap();
+        assert!(error.starts_with("request-timeout"), "{error}");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_path_that_can_be_read_in_two_ways_is_refused() {
     scenario(async {
         let app = application().await;

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     error::RequestError,
     net::stream::Stream,
-    snapshot::{Cluster, cluster::UpstreamHttp},
+    snapshot::{Cluster, cluster::UpstreamHttp, retry::RetryBudget},
     tls::Alpn,
 };
 use std::{
@@ -177,6 +177,11 @@ impl LiveCluster {
             }
         }
         opened
+    }
+
+    /// How many retries there may be.
+    pub(super) fn retry_budget(&self) -> RetryBudget {
+        self.state.borrow().config.retry_budget
     }
 
     /// The version that the cluster speaks.

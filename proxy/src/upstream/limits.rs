@@ -1,8 +1,9 @@
-//! The limits of clusters: connections, pending requests and requests, over all workers of the proxy.
+//! The limits of clusters: connections, pending requests, requests and retries, over all workers of the proxy.
 //!
 //! Owns what is in use. The limits themselves are configuration and are re-read on every push; what is in
 //! use survives it. Passing a limit is never held against an endpoint.
 
+use super::budget::Budget;
 use crate::snapshot::Limits;
 use std::{
     collections::HashMap,
@@ -43,6 +44,8 @@ pub(super) struct ClusterLimits {
     connections: Limit,
     /// A connection was closed while the limit was reached.
     freed: Notify,
+    /// The retries there may be.
+    pub(super) retries: Budget,
 }
 
 /// What a limit is on.
@@ -63,6 +66,7 @@ impl ClusterLimits {
             pending: Limit::new(limits.pending),
             connections: Limit::new(limits.connections),
             freed: Notify::new(),
+            retries: Budget::new(super::now()),
         }
     }
 

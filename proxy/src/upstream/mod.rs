@@ -2,12 +2,13 @@
 //!
 //! Owns live state: connections, latencies, limits in use, counts. It is keyed by the name of the cluster and
 //! by the address and identity of the endpoint, so that it survives a push of configuration, which it takes
-//! from the snapshot of each request. Does not own: which cluster a request goes to, its timeout, and whether
-//! it is tried again (see [`Failed::request`]); a caller that gives up drops the future.
+//! from the snapshot of each request. Does not own: which cluster a request goes to, how it is to be tried again, and its
+//! timeout: a caller that gives up drops the future.
 //!
 //! - [`registry`]: the clusters of a worker; drops those that nobody uses.
 //! - [`cluster`]: one cluster: its configuration in force, its endpoints.
-//! - [`call`]: a request with the retries that its route allows.
+//! - [`call`]: a request with the retries that its route allows; [`hedge`]: two attempts side by side.
+//! - [`retry`]: whether an attempt is followed by another one; [`budget`]: how many there may be in all. Pure.
 //! - [`send`]: the way of a request, or of an opaque connection, to an endpoint and back.
 //! - [`queue`]: requests that wait because the cluster may have no more connections.
 //! - [`balancer`]: which endpoint. Pure.
@@ -26,11 +27,13 @@
 
 pub(crate) mod balancer;
 mod breaker;
+mod budget;
 mod call;
 mod circuit;
 mod cluster;
 mod connect;
 mod endpoint;
+mod hedge;
 mod http1;
 mod http2;
 mod keep_alive;
@@ -38,16 +41,18 @@ mod limits;
 mod queue;
 mod registry;
 mod request;
+mod retry;
 mod send;
 mod status;
 mod unfinished;
 
-pub use call::Call;
+pub use call::{Call, Tries};
 pub use cluster::LiveCluster;
 pub use connect::{ConnectError, Connector, WorkloadConnector};
 pub use endpoint::LiveEndpoint;
 pub use limits::LimitRegistry;
 pub use registry::Upstreams;
+pub use retry::Ending;
 pub use send::{Connected, Failed, Hold, Sent};
 pub use status::{
     BreakerSummary, CircuitSummary, ClusterSummary, ConnectionSummary, EndpointSummary,

@@ -3,7 +3,7 @@
 use super::{
     cluster::LiveCluster, connect::Connector, limits::LimitRegistry, status::StatusRegistry,
 };
-use crate::{http::limits::HttpLimits, snapshot::Cluster};
+use crate::{deadline::Deadlines, http::limits::HttpLimits, snapshot::Cluster};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -31,18 +31,20 @@ pub(super) struct Shared {
     pub(super) http: HttpLimits,
     pub(super) limits: Arc<LimitRegistry>,
     pub(super) status: Arc<StatusRegistry>,
+    pub(super) deadlines: Deadlines,
     /// As of the last sweep: exact enough for how long a cluster is unused, and costs a request nothing.
     pub(super) swept: Cell<Instant>,
 }
 
 impl Upstreams {
     /// Without clusters yet: each appears with the first request to it. `limits` and `status` are shared by
-    /// the workers of the proxy.
+    /// the workers of the proxy; `deadlines` are those of the worker.
     pub fn new(
         connector: impl Connector + 'static,
         http: HttpLimits,
         limits: Arc<LimitRegistry>,
         status: Arc<StatusRegistry>,
+        deadlines: Deadlines,
     ) -> Rc<Self> {
         Rc::new(Self {
             shared: Rc::new(Shared {
@@ -50,6 +52,7 @@ impl Upstreams {
                 http,
                 limits,
                 status,
+                deadlines,
                 swept: Cell::new(super::now()),
             }),
             clusters: RefCell::default(),

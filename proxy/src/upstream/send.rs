@@ -12,7 +12,8 @@ use super::{
     unfinished::Unfinished,
 };
 use crate::{
-    error::{Fault, RequestError},
+    deadline::Deadline,
+    error::{Fault, Processed, RequestError},
     http::{
         body::{Body, BodyEnd, Observer},
         h1::{self, Progress, Recycle},
@@ -24,7 +25,15 @@ use crate::{
 use http::{HeaderName, Request, Response, Version};
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
-use std::{cell::RefCell, mem, rc::Rc};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    mem,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    rc::Rc,
+    task::Poll,
+};
 use tokio::{
     task::spawn_local,
     time::{Instant, timeout_at},
@@ -69,8 +78,21 @@ pub struct Failed {
     /// Whether the request can be sent again: when no byte of it was sent, and when its body was empty or in
     /// memory. It has the form in which it was sent, good for [`LiveCluster::send`] all the same.
     pub intact: bool,
+    /// Whether the endpoint may have seen it: what is known of this one, which may be more than what its error says.
+    pub processed: Processed,
     /// Who failed, unless it failed before an endpoint was chosen.
     pub endpoint: Option<Rc<LiveEndpoint>>,
+}
+
+/// What is asked of one attempt at a request.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Terms<'t> {
+    /// What a consistent hash goes by.
+    pub(super) hash: Option<u64>,
+    /// Endpoints that are better avoided; the one of this attempt joins them.
+    pub(super) tried: Option<&'t RefCell<Vec<SocketAddr>>>,
+    /// When the endpoint must have begun its response.
+    pub(super) patience: Option<&'t Deadline>,
 }
 
 /// Keeps a request or connection counted, within its limits and as the load of its endpoint, until dropped.
@@ -95,21 +117,50 @@ impl LiveCluster {
         downstream: Version,
         request: &mut Request<Body>,
     ) -> Result<Sent, Box<Failed>> {
+        self.send_once(downstream, request, &Terms::default()).await
+    }
+
+    /// Sends a request on certain terms.
+    pub(super) async fn send_once(
+        self: &Rc<Self>,
+        downstream: Version,
+        request: &mut Request<Body>,
+        terms: &Terms<'_>,
+    ) -> Result<Sent, Box<Failed>> {
         let Some(permit) = self.limits.acquire(Resource::Requests) else {
             let error = self.over(RequestError::MaxRequests, Resource::Requests);
             return Err(Failed::before(error));
         };
-        let endpoint = self.pick(&Choice::default()).map_err(Failed::before)?;
+        let endpoint = self.pick_on(terms).map_err(Failed::before)?;
         let lease = Lease::new(self.clone(), endpoint, Some(permit));
-        let http2 = match self.http_version() {
+        match self.speaks_http2(downstream) {
+            true => self.send_http2(lease, request, terms).await,
+            false => self.send_http1(lease, request, terms).await,
+        }
+    }
+
+    /// Whether a request goes by HTTP/2 that came by some version.
+    pub(super) fn speaks_http2(&self, downstream: Version) -> bool {
+        match self.http_version() {
             UpstreamHttp::AsDownstream => downstream == Version::HTTP_2,
             UpstreamHttp::Http1 => false,
             UpstreamHttp::Http2 => true,
-        };
-        match http2 {
-            true => self.send_http2(lease, request).await,
-            false => self.send_http1(lease, request).await,
         }
+    }
+
+    fn pick_on(&self, terms: &Terms<'_>) -> Result<Rc<LiveEndpoint>, ConnectError> {
+        let Some(tried) = terms.tried else {
+            return self.pick(&Choice {
+                hash: terms.hash,
+                ..Choice::default()
+            });
+        };
+        let endpoint = self.pick(&Choice {
+            hash: terms.hash,
+            avoid: &tried.borrow(),
+        })?;
+        tried.borrow_mut().push(endpoint.address());
+        Ok(endpoint)
     }
 
     /// Connects to one of the endpoints, for opaque bytes.
@@ -138,6 +189,7 @@ impl LiveCluster {
         self: &Rc<Self>,
         lease: Rc<Lease>,
         request: &mut Request<Body>,
+        terms: &Terms<'_>,
     ) -> Result<Sent, Box<Failed>> {
         make_http1(request, self.name());
         if request.body().is_end_stream() {
@@ -152,15 +204,20 @@ impl LiveCluster {
             let connection = match warm.flatten() {
                 Some(connection) => connection,
                 // Seldom, and large: not in the memory of every request.
-                None => Box::pin(self.fresh_http1(&lease))
+                None => terms
+                    .within(Box::pin(self.fresh_http1(&lease)).as_mut())
                     .await
+                    .unwrap_or_else(|| Err(no_connection(&lease.endpoint())))
                     .map_err(|error| Failed::at(lease.endpoint(), error, true))?,
             };
             let endpoint = lease.endpoint();
             let attempt = self.attempt(&endpoint);
             let first = connection.requests() == 0;
-            let error = match connection.send(request, lease.clone()).await {
-                Ok(response) => {
+            let answer = terms
+                .within(pin!(connection.send(request, lease.clone())))
+                .await;
+            let error = match answer {
+                Some(Ok(response)) => {
                     let unfinished = attempt.responded(response.status(), response.headers());
                     let response = Unfinished::watch(unfinished, response);
                     // What it says once per connection it need not be asked again.
@@ -175,7 +232,13 @@ impl LiveCluster {
                         hold,
                     });
                 }
-                Err(error) => error,
+                Some(Err(error)) => error,
+                None => {
+                    lease.disconnect();
+                    let error = no_answer(&endpoint);
+                    attempt.failed(&error);
+                    return Err(Failed::at(endpoint, error, false));
+                }
             };
             lease.disconnect();
             match error.progress {
@@ -192,7 +255,11 @@ impl LiveCluster {
                     let intact = error.intact;
                     let error = ConnectError::new(error.error, detail);
                     attempt.failed(&error);
-                    return Err(Failed::at(endpoint, error, intact));
+                    let mut failed = Failed::at(endpoint, error, intact);
+                    if progress == Progress::Unsent {
+                        failed.processed = Processed::Never;
+                    }
+                    return Err(failed);
                 }
             }
         }
@@ -229,6 +296,7 @@ impl LiveCluster {
         self: &Rc<Self>,
         lease: Rc<Lease>,
         request: &mut Request<Body>,
+        terms: &Terms<'_>,
     ) -> Result<Sent, Box<Failed>> {
         let endpoint = lease.endpoint();
         if let Err(error) = make_http2(request, self.name()) {
@@ -241,20 +309,24 @@ impl LiveCluster {
             let stream = match endpoint.http2.stream() {
                 Some(stream) => stream,
                 // Seldom, and large: not in the memory of every request.
-                None => Box::pin(self.await_http2_stream(&endpoint))
+                None => terms
+                    .within(Box::pin(self.await_http2_stream(&endpoint)).as_mut())
                     .await
+                    .unwrap_or_else(|| Err(no_connection(&endpoint)))
                     .map_err(|error| Failed::at(endpoint.clone(), error, true))?,
             };
             let attempt = self.attempt(&endpoint);
-            let (error, intact) = match stream.send(mem::take(request)).await {
+            let answer = terms.within(pin!(stream.send(mem::take(request)))).await;
+            let (error, intact) = match answer {
+                None => (no_answer(&endpoint), false),
                 // The connection has held the size of the head to its limit, not the number of fields.
-                Ok(response) if response.headers().len() > self.shared.http.header_fields => {
+                Some(Ok(response)) if response.headers().len() > self.shared.http.header_fields => {
                     let fields = response.headers().len();
                     let detail = format!("{} answered with {fields} fields", endpoint.address());
                     let error = ConnectError::new(RequestError::UpstreamProtocolError, detail);
                     (error, false)
                 }
-                Ok(response) => {
+                Some(Ok(response)) => {
                     let unfinished = attempt.responded(response.status(), response.headers());
                     return Ok(Sent::over_http2(
                         response,
@@ -263,7 +335,7 @@ impl LiveCluster {
                         unfinished,
                     ));
                 }
-                Err(http2::NoResponse::Unsent(again)) => {
+                Some(Err(http2::NoResponse::Unsent(again))) => {
                     *request = *again;
                     if unsent < UNSENT_RETRIES {
                         attempt.excused();
@@ -274,7 +346,7 @@ impl LiveCluster {
                     let error = ConnectError::new(RequestError::UpstreamRefusedStream, detail);
                     (error, true)
                 }
-                Err(http2::NoResponse::Failed(error, cause)) => {
+                Some(Err(http2::NoResponse::Failed(error, cause))) => {
                     let detail = format!("{}: {cause}", endpoint.address());
                     (ConnectError::new(error, detail), false)
                 }
@@ -355,6 +427,18 @@ impl LiveCluster {
     }
 }
 
+impl Terms<'_> {
+    /// Waits for a part of the attempt; `None` when that has taken too long.
+    async fn within<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
+        poll_fn(|cx| match (work.as_mut().poll(cx), self.patience) {
+            (Poll::Ready(done), _) => Poll::Ready(Some(done)),
+            (Poll::Pending, None) => Poll::Pending,
+            (Poll::Pending, Some(patience)) => patience.poll_passed(cx).map(|()| None),
+        })
+        .await
+    }
+}
+
 impl Sent {
     fn over_http2(
         response: Response<Incoming>,
@@ -394,6 +478,7 @@ impl Failed {
             error: error.error,
             detail: error.detail.to_string(),
             intact: true,
+            processed: Processed::Never,
             endpoint: None,
         })
     }
@@ -407,6 +492,7 @@ impl Failed {
             error: error.error,
             detail: error.detail.to_string(),
             intact,
+            processed: error.error.processed(),
             endpoint: Some(endpoint),
         })
     }
@@ -525,6 +611,24 @@ impl Drop for Tcp {
 /// RFC 9110 section 9.2.2: what an automatic retry must be. A body would have to be kept to be sent again.
 fn may_replay(request: &Request<Body>) -> bool {
     request.method().is_idempotent() && request.body().is_end_stream()
+}
+
+/// The time of an attempt passed without a connection. The endpoint has not seen the request.
+fn no_connection(endpoint: &LiveEndpoint) -> ConnectError {
+    let address = endpoint.address();
+    ConnectError::new(
+        RequestError::UpstreamConnectTimeout,
+        format!("no connection to {address} within the time of one attempt"),
+    )
+}
+
+/// The time of an attempt passed without an answer.
+fn no_answer(endpoint: &LiveEndpoint) -> ConnectError {
+    let address = endpoint.address();
+    ConnectError::new(
+        RequestError::UpstreamTimeout,
+        format!("{address} did not answer within the time of one attempt"),
+    )
 }
 
 fn describe(progress: Progress) -> &'static str {

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod endpoints;
 mod field;
 pub mod listener;
+mod retry;
 pub mod route;
 pub mod secret;
 

@@ -27,6 +27,9 @@ pub struct Forward<C = Arc<Cluster>> {
     pub absent_is_error: bool,
     /// From the end of the request to the end of the response (`timeout`); `None` never ends. Default 15 s.
     pub timeout: Option<Duration>,
+    /// The longest that a gRPC call may take, whatever its caller says (`max_stream_duration.grpc_timeout_header_max`);
+    /// `None` leaves that to the caller.
+    pub grpc_timeout_max: Option<Duration>,
     /// What is tried again. Absent: only what provably was not processed, once.
     pub retry: Option<Arc<Retry>>,
     /// What a consistent hash goes by; without any, chance.
@@ -166,6 +169,7 @@ impl<C> Forward<C> {
             backends: Backends::only(Backend::new(cluster)),
             absent_is_error: false,
             timeout: Some(Duration::from_secs(15)),
+            grpc_timeout_max: None,
             retry: None,
             hash: Arc::default(),
             path: None,
@@ -178,6 +182,7 @@ impl<C> Forward<C> {
             backends: self.backends.try_map(cluster)?,
             absent_is_error: self.absent_is_error,
             timeout: self.timeout,
+            grpc_timeout_max: self.grpc_timeout_max,
             retry: self.retry.clone(),
             hash: self.hash.clone(),
             path: self.path.clone(),

@@ -6,10 +6,12 @@ mod http1;
 mod http2;
 mod limits;
 mod reconcile;
+mod retry;
 mod servers;
 
 use super::*;
 use crate::{
+    deadline::Deadlines,
     error::RequestError,
     http::{body::Body, limits::HttpLimits},
     snapshot::{Cluster, Endpoint, Limits, WorkloadName, cluster::UpstreamHttp},
@@ -53,7 +55,16 @@ fn sharing(
     status: &Arc<StatusRegistry>,
 ) -> Rc<Upstreams> {
     let (limits, status) = (limits.clone(), status.clone());
-    Upstreams::new(connector, HttpLimits::default(), limits, status)
+    let deadlines = Deadlines::new();
+    let upstreams = Upstreams::new(
+        connector,
+        HttpLimits::default(),
+        limits,
+        status,
+        deadlines.clone(),
+    );
+    tokio::task::spawn_local(async move { deadlines.sweep().await });
+    upstreams
 }
 
 /// A cluster of plaintext endpoints.

@@ -232,8 +232,86 @@ pub(super) async fn http1() -> (SocketAddr, Rc<Observed>) {
     .await
 }
 
+/// What a server does with a request that it has read.
+pub(super) enum Reply {
+    /// Answers with this, to the last byte.
+    Bytes(String),
+    /// The head at once, the body a moment later.
+    Slowly(String, String),
+    /// Says nothing until the client gives up.
+    Nothing,
+    /// Closes the connection after so much of an answer.
+    Cut(&'static str),
+}
+
+impl Reply {
+    /// A response without body.
+    pub(super) fn status(status: u16) -> Self {
+        Self::with(status, "")
+    }
+
+    /// A response without body that has these fields.
+    pub(super) fn with(status: u16, fields: &str) -> Self {
+        Self::Bytes(format!(
+            "HTTP/1.1 {status} Some\r\n{fields}content-length: 0\r\n\r\n"
+        ))
+    }
+}
+
+/// Does with every HTTP/1.1 request what the test says of its body.
+pub(super) async fn http1_that(
+    answer: impl Fn(&[u8]) -> Reply + 'static,
+) -> (SocketAddr, Rc<Observed>) {
+    let answer = Rc::new(answer);
+    serve(move |mut tcp, _, observed| {
+        let answer = answer.clone();
+        async move {
+            while let Ok(Some(body)) = read_request(&mut tcp).await {
+                observed.count(&observed.requests, 1);
+                let sent = match answer(&body) {
+                    Reply::Bytes(bytes) => tcp.write_all(bytes.as_bytes()).await,
+                    Reply::Slowly(head, body) => {
+                        let sent = tcp.write_all(head.as_bytes()).await;
+                        tokio::task::yield_now().await;
+                        sent.and(tcp.write_all(body.as_bytes()).await)
+                    }
+                    Reply::Nothing => tcp.read_u8().await.map(|_| ()),
+                    Reply::Cut(part) => {
+                        let _ = tcp.write_all(part.as_bytes()).await;
+                        return;
+                    }
+                };
+                if sent.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// Reads a request to the end of its body, which is as long as the head says.
+async fn read_request(tcp: &mut TcpStream) -> io::Result<Option<Vec<u8>>> {
+    let Some(head) = read_head_text(tcp).await? else {
+        return Ok(None);
+    };
+    let length = head.to_ascii_lowercase();
+    let length = length
+        .split("\r\n")
+        .find_map(|line| line.strip_prefix("content-length: "))
+        .map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    tcp.read_exact(&mut body).await?;
+    Ok(Some(body))
+}
+
 /// Reads up to the empty line; `None` when the client has closed.
 async fn read_head(tcp: &mut TcpStream) -> io::Result<Option<String>> {
+    let head = read_head_text(tcp).await?;
+    Ok(head.and_then(|head| head.split(' ').nth(1).map(str::to_owned)))
+}
+
+async fn read_head_text(tcp: &mut TcpStream) -> io::Result<Option<String>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         match tcp.read_u8().await {
@@ -242,8 +320,7 @@ async fn read_head(tcp: &mut TcpStream) -> io::Result<Option<String>> {
             Err(error) => return Err(error),
         }
     }
-    let head = String::from_utf8(head).map_err(io::Error::other)?;
-    Ok(head.split(' ').nth(1).map(str::to_owned))
+    String::from_utf8(head).map(Some).map_err(io::Error::other)
 }
 
 #[derive(Clone, Copy)]

@@ -9,17 +9,19 @@ use self::headers::Level;
 use super::{
     Invalid,
     field::{At, Fault, not_empty, required, timeout, unsupported},
+    retry,
 };
 use crate::snapshot::{
     admission::Match,
-    route::{Action, Conditions, Domain, Fault as Injected, PathMatch},
+    route::{Action, Conditions, Domain, Fault as Injected, Forward, PathMatch},
 };
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use weft_xds_proto::{
     envoy::{
         envoy::config::route::v3::{
-            Route, RouteConfiguration, RouteMatch, VirtualHost, route::Action as ProtoAction,
-            route_action::RequestMirrorPolicy, virtual_host::TlsRequirementType,
+            RetryPolicy, Route, RouteConfiguration, RouteMatch, VirtualHost,
+            route::Action as ProtoAction, route_action::RequestMirrorPolicy,
+            virtual_host::TlsRequirementType,
         },
         google::protobuf::Any,
     },
@@ -79,6 +81,8 @@ struct Around<'c> {
     fault: Option<Arc<Injected>>,
     /// They are not merged: the innermost that has any counts.
     mirrors: &'c [RequestMirrorPolicy],
+    /// They are not merged either.
+    retry: Option<&'c RetryPolicy>,
 }
 
 impl Routes {
@@ -128,6 +132,7 @@ pub(super) fn routes(config: RouteConfiguration) -> Result<Routes, Fault> {
         most_specific_wins: config.most_specific_header_mutations_wins,
         fault: fault::of(&config.typed_per_filter_config, None)?,
         mirrors: &config.request_mirror_policies,
+        retry: None,
     };
     let mut seen = HashSet::new();
     let mut virtual_hosts = Vec::with_capacity(config.virtual_hosts.len());
@@ -166,6 +171,7 @@ fn virtual_host(
             [] => around.mirrors,
             own => own,
         },
+        retry: host.retry_policy.as_ref(),
     };
     if host.domains.is_empty() {
         return Err(Fault::new("must not be empty").at("domains"));
@@ -222,6 +228,7 @@ fn rule(route: &Route, around: &Around<'_>) -> Result<Rule, Fault> {
         most_specific_wins: around.most_specific_wins,
         fault: fault::of(&route.typed_per_filter_config, around.fault.clone())?,
         mirrors: around.mirrors,
+        retry: around.retry,
     };
     let (path, conditions) =
         matches::convert(required("match", route.r#match.as_ref())?).at("match")?;
@@ -233,7 +240,17 @@ fn rule(route: &Route, around: &Around<'_>) -> Result<Rule, Fault> {
                 let own = timeout("idle_timeout", Some(idle), None).at("route")?;
                 idle_timeout = IdleTimeout::Of(own);
             }
-            Action::Forward(action::forward(action, &around).at("route")?)
+            unsupported(
+                "retry_policy_typed_config",
+                action.retry_policy_typed_config.is_some(),
+            )
+            .at("route")?;
+            unsupported("hedge_policy", action.hedge_policy.is_some()).at("route")?;
+            let policy = action.retry_policy.as_ref().or(around.retry);
+            Action::Forward(Forward {
+                retry: retry::retry(policy, route.metadata.as_ref())?.map(Arc::new),
+                ..action::forward(action, &around).at("route")?
+            })
         }
         ProtoAction::Redirect(redirect) => Action::Redirect(Arc::new(
             action::redirect(redirect, &around).at("redirect")?,

@@ -7,6 +7,7 @@ mod dns;
 mod endpoints;
 mod limits;
 mod listener;
+mod retry;
 mod route;
 mod secret;
 

@@ -146,6 +146,10 @@ fn forwarded(forward: &Forward<Arc<str>>, idle_timeout: IdleTimeout) -> Value {
         ("backends", list(forward.backends.all().iter().map(backend))),
         ("absent_is_error", set(forward.absent_is_error)),
         ("timeout", Some(timeout(forward.timeout))),
+        (
+            "grpc_timeout_max",
+            forward.grpc_timeout_max.map(|max| json!(seconds(max))),
+        ),
         ("idle_timeout", Some(idle_timeout)),
         (
             "retry",

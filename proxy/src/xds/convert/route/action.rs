@@ -68,7 +68,6 @@ pub(super) fn forward(
                 );
             }
         };
-    grpc_timeouts(action)?;
     for (position, upgrade) in action.upgrade_configs.iter().enumerate() {
         allowed(upgrade).at(format_args!("upgrade_configs[{position}]"))?;
     }
@@ -80,6 +79,7 @@ pub(super) fn forward(
         backends: backends(action, around)?,
         absent_is_error,
         timeout: timeout("timeout", action.timeout.as_ref(), Some(TIMEOUT))?,
+        grpc_timeout_max: grpc_timeout_max(action)?,
         retry: None,
         hash: each("hash_policy", &action.hash_policy, hash_policy)?.into(),
         path: path_rewrite(action)?,
@@ -386,12 +386,12 @@ fn mirror(policy: &RequestMirrorPolicy) -> Result<Mirror<Arc<str>>, Fault> {
     })
 }
 
-/// `grpc-timeout` is kept to as it stands, which zero asks for; nothing else ends a call.
+/// `grpc-timeout` is kept to as it stands, which zero and absence ask for, or up to this maximum; nothing else ends a call.
 #[expect(
     deprecated,
     reason = "control planes still send the fields before max_stream_duration"
 )]
-fn grpc_timeouts(action: &RouteAction) -> Result<(), Fault> {
+fn grpc_timeout_max(action: &RouteAction) -> Result<Option<Duration>, Fault> {
     let zero = |field: &str, value: Option<&_>| {
         let set = duration(field, value)?.is_some_and(|value| !value.is_zero());
         unsupported(field, set)
@@ -399,11 +399,10 @@ fn grpc_timeouts(action: &RouteAction) -> Result<(), Fault> {
     zero("max_grpc_timeout", action.max_grpc_timeout.as_ref())?;
     zero("grpc_timeout_offset", action.grpc_timeout_offset.as_ref())?;
     let Some(limits) = &action.max_stream_duration else {
-        return Ok(());
+        return Ok(None);
     };
     for (field, value) in [
         ("max_stream_duration", &limits.max_stream_duration),
-        ("grpc_timeout_header_max", &limits.grpc_timeout_header_max),
         (
             "grpc_timeout_header_offset",
             &limits.grpc_timeout_header_offset,
@@ -411,7 +410,8 @@ fn grpc_timeouts(action: &RouteAction) -> Result<(), Fault> {
     ] {
         zero(field, value.as_ref()).at("max_stream_duration")?;
     }
-    Ok(())
+    let max = limits.grpc_timeout_header_max.as_ref();
+    timeout("grpc_timeout_header_max", max, None).at("max_stream_duration")
 }
 
 /// Every upgrade is allowed, and CONNECT is not terminated.

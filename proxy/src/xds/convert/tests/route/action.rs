@@ -481,6 +481,23 @@ fn direct_responses_are_taken() {
 }
 
 #[test]
+fn the_longest_that_a_grpc_call_may_take_is_kept_to() {
+    let limits = MaxStreamDuration {
+        grpc_timeout_header_max: seconds(3),
+        ..MaxStreamDuration::default()
+    };
+    let action = RouteAction {
+        max_stream_duration: Some(limits),
+        ..action()
+    };
+    let expected = Forward {
+        grpc_timeout_max: Some(Duration::from_secs(3)),
+        ..forward()
+    };
+    assert_eq!(forwarded(action), expected);
+}
+
+#[test]
 fn limits_that_change_nothing_are_taken() {
     let zero = MaxStreamDuration {
         grpc_timeout_header_max: seconds(0),
