@@ -189,13 +189,15 @@ impl Worker {
         }
     }
 
-    /// Shows that the worker is alive, and lets go of what others wait to be let go.
+    /// Shows that the worker is alive, takes in where it is, and lets go of what others wait to be let go.
     async fn beat(&self, index: usize) {
         let mut beats = interval(HEARTBEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         for beat in 0_u64.. {
             let now = beats.tick().await;
             self.shared.health.beat(index, now.into_std());
+            self.upstreams
+                .locate(&self.shared.destinations.inbound().zone);
             if beat % RELEASE_EDGES == 0 {
                 self.edges.release();
                 self.applications.release();

@@ -80,10 +80,29 @@ pub enum UpstreamHttp {
 /// How an endpoint is chosen for a request or connection.
 #[derive(Debug, Clone, PartialEq)]
 pub enum LoadBalancer {
-    /// `ROUND_ROBIN`.
+    /// `ROUND_ROBIN`: in turn, by weight.
     RoundRobin,
     /// `LEAST_REQUEST` over two random choices.
     LeastRequest,
+    /// `RANDOM`, by weight.
+    Random,
+    /// `RING_HASH`: by the hash of the request, to the next point on a ring.
+    RingHash {
+        /// At least so many points on the ring (`minimum_ring_size`). Default 1,024.
+        minimum_size: NonZeroU32,
+        /// At most so many (`maximum_ring_size`). Default 8,388,608.
+        maximum_size: NonZeroU32,
+        /// Percent of its share of what is in flight that an endpoint may have (`hash_balance_factor`), 100 or more.
+        /// Absent: any.
+        bounded_load: Option<NonZeroU32>,
+    },
+    /// `MAGLEV`: by the hash of the request, in a table.
+    Maglev {
+        /// Places in the table, a prime (`table_size`). Default 65,537.
+        table_size: NonZeroU32,
+        /// As for the ring.
+        bounded_load: Option<NonZeroU32>,
+    },
     /// `weft.v1.PeakEwma`: the lower of `ewma latency x (in flight + 1)` over two random choices.
     PeakEwma {
         /// The time in which an old peak loses all but 1/e of its weight. Default 10 s.
@@ -92,6 +111,47 @@ pub enum LoadBalancer {
         default_rtt: Duration,
     },
 }
+
+impl LoadBalancer {
+    /// Peak-EWMA with the default of every setting.
+    pub const PEAK_EWMA: Self = Self::PeakEwma {
+        decay: DECAY,
+        default_rtt: DEFAULT_RTT,
+    };
+
+    /// A ring with the default of every setting.
+    pub const RING_HASH: Self = Self::RingHash {
+        minimum_size: some(1_024),
+        maximum_size: some(8 << 20),
+        bounded_load: None,
+    };
+
+    /// Maglev with the default of every setting.
+    pub const MAGLEV: Self = Self::Maglev {
+        table_size: some(65_537),
+        bounded_load: None,
+    };
+
+    /// How long a latency is remembered, by other balancers as well: it is shown, and there for a push that
+    /// changes to peak-EWMA.
+    pub fn decay(&self) -> Duration {
+        match self {
+            Self::PeakEwma { decay, .. } => *decay,
+            _ => DECAY,
+        }
+    }
+
+    /// The latency assumed of an endpoint never used.
+    pub fn default_rtt(&self) -> Duration {
+        match self {
+            Self::PeakEwma { default_rtt, .. } => *default_rtt,
+            _ => DEFAULT_RTT,
+        }
+    }
+}
+
+const DECAY: Duration = Duration::from_secs(10);
+const DEFAULT_RTT: Duration = Duration::from_millis(30);
 
 /// How an endpoint that is new comes to its full share.
 #[derive(Debug, Clone, PartialEq)]
@@ -142,15 +202,16 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        const fn limit(n: u32) -> NonZeroU32 {
-            NonZeroU32::new(n).expect("the default limits are not zero")
-        }
         Self {
-            connections: limit(10_000),
-            pending: limit(1_024),
-            requests: limit(10_000),
+            connections: some(10_000),
+            pending: some(1_024),
+            requests: some(10_000),
         }
     }
+}
+
+const fn some(n: u32) -> NonZeroU32 {
+    NonZeroU32::new(n).expect("no default is zero")
 }
 
 /// One address that serves a cluster.

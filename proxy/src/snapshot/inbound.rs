@@ -1,13 +1,15 @@
 //! The inbound side: what the proxy requires of those who call its workload.
 
 use super::{Protocol, WorkloadName, admission::Limits};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// The inbound configuration of this workload (its `inbound/<namespace>/<pod>` listener).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Inbound {
     /// What telemetry calls this workload.
     pub workload: WorkloadName,
+    /// The zone of its node, which balancers prefer; empty when unknown.
+    pub zone: Arc<str>,
     /// By the port that was dialled.
     pub ports: BTreeMap<u16, InboundPort>,
     /// For every other port.

@@ -6,13 +6,14 @@ use super::world::{self, ORDER, USER};
 use crate::{
     http::{h1::pieces as h1, headers, intake, route, trace},
     snapshot::{
-        Endpoint, LoadBalancer, Protocol, Route, RouteTable,
+        Cluster, Endpoint, LoadBalancer, Protocol, Route, RouteTable,
+        cluster::Zone,
         route::{Domain, PathMatch, VirtualHost},
     },
     telemetry::{Edge, Outcome},
     upstream::{
         LiveEndpoint,
-        balancer::{Balancer, Choice},
+        balancer::{Balancer, Choice, arrange},
     },
 };
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header::HOST};
@@ -139,22 +140,37 @@ pub const PIECES: &[Piece] = &[
     },
     Piece {
         name: "balancer/peak-EWMA of 3",
-        make: || pick(PEAK_EWMA, 3),
+        make: || pick(LoadBalancer::PEAK_EWMA, 3),
     },
     Piece {
         name: "balancer/peak-EWMA of 100",
-        make: || pick(PEAK_EWMA, 100),
+        make: || pick(LoadBalancer::PEAK_EWMA, 100),
+    },
+    Piece {
+        name: "balancer/round robin by weight of 100",
+        make: || pick_near(LoadBalancer::RoundRobin, Zone::Off),
+    },
+    Piece {
+        name: "balancer/random by weight of 100",
+        make: || pick_near(LoadBalancer::Random, Zone::Off),
+    },
+    Piece {
+        name: "balancer/ring hash of 100",
+        make: || pick_near(LoadBalancer::RING_HASH, Zone::Off),
+    },
+    Piece {
+        name: "balancer/Maglev of 100",
+        make: || pick_near(LoadBalancer::MAGLEV, Zone::Off),
+    },
+    Piece {
+        name: "balancer/peak-EWMA of 100, own zone first",
+        make: || pick_near(LoadBalancer::PEAK_EWMA, Zone::Prefer),
     },
     Piece {
         name: "telemetry/record a request",
         make: record,
     },
 ];
-
-const PEAK_EWMA: LoadBalancer = LoadBalancer::PeakEwma {
-    decay: Duration::from_secs(10),
-    default_rtt: Duration::from_millis(30),
-};
 
 /// Takes in a request. Its copy is part of the count: a request is taken in once.
 fn intake_of(target: &'static str, host: &'static str) -> Box<dyn FnMut()> {
@@ -253,22 +269,40 @@ fn table(hosts: usize) -> RouteTable {
 }
 
 /// Picks among so many endpoints that were never used.
-fn pick(balancer: LoadBalancer, endpoints: u16) -> Box<dyn FnMut()> {
+fn pick(load_balancer: LoadBalancer, endpoints: u16) -> Box<dyn FnMut()> {
+    pick_of(Cluster {
+        load_balancer,
+        endpoints: (0..endpoints).map(|port| endpoint(port, 1, "")).collect(),
+        ..Cluster::new("user.demo:80".into())
+    })
+}
+
+/// Picks among a hundred endpoints of three weights in three zones, as the zone of one of them prefers.
+fn pick_near(load_balancer: LoadBalancer, zone: Zone) -> Box<dyn FnMut()> {
+    let zones = ["a", "b", "c"];
+    let endpoint =
+        |port: u16| endpoint(port, u32::from(port % 3) + 1, zones[usize::from(port % 3)]);
+    pick_of(Cluster {
+        load_balancer,
+        zone,
+        endpoints: (0..100).map(endpoint).collect(),
+        ..Cluster::new("user.demo:80".into())
+    })
+}
+
+fn pick_of(cluster: Cluster) -> Box<dyn FnMut()> {
     let now = Instant::now();
     let mut rng = fastrand::Rng::with_seed(7);
-    let mut balancer = Balancer::new(&balancer, 7);
-    let endpoints: Vec<_> = (0..endpoints)
-        .map(|port| {
-            let endpoint = Endpoint {
-                address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
-                identity: None,
-                workload: world::workload("user"),
-                weight: NonZeroU32::MIN,
-                zone: "".into(),
-            };
+    let (configs, zones) = arrange(&cluster.endpoints, cluster.zone, "a");
+    let mut balancer = Balancer::new(&cluster, &configs, zones, now, 7);
+    let default_rtt = cluster.load_balancer.default_rtt();
+    let endpoints: Vec<_> = configs
+        .into_iter()
+        .map(|config| {
             Rc::new(LiveEndpoint::new(
-                Arc::new(endpoint),
-                balancer.default_rtt(),
+                config,
+                default_rtt,
+                None,
                 Rc::default(),
                 now,
             ))
@@ -277,6 +311,16 @@ fn pick(balancer: LoadBalancer, endpoints: u16) -> Box<dyn FnMut()> {
     let now = now + Duration::from_secs(1);
     Box::new(move || {
         black_box(balancer.pick(black_box(&endpoints), &Choice::default(), now, rng.u64(..)));
+    })
+}
+
+fn endpoint(port: u16, weight: u32, zone: &str) -> Arc<Endpoint> {
+    Arc::new(Endpoint {
+        address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        identity: None,
+        workload: world::workload("user"),
+        weight: NonZeroU32::new(weight).expect("a weight"),
+        zone: zone.into(),
     })
 }
 

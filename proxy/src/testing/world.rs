@@ -155,6 +155,7 @@ pub fn pair(app: SocketAddr, outbound: &str, port: InboundPort) -> Pair {
     );
     user.feed.inbound(Inbound {
         workload: workload("user"),
+        zone: "".into(),
         ports: Default::default(),
         other: port,
     });

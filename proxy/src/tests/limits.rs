@@ -80,6 +80,7 @@ fn in_flight(proxy: &Proxy) -> (u64, u64) {
 
 fn push(proxy: &Proxy, port: InboundPort) {
     proxy.feed.inbound(Inbound {
+        zone: "".into(),
         workload: workload("user"),
         ports: Default::default(),
         other: port,

@@ -1,7 +1,7 @@
 //! One cluster as one worker knows it: its configuration in force and its endpoints.
 
 use super::{
-    balancer::{Balancer, Choice},
+    balancer::{Balancer, Choice, arrange},
     circuit::Circuit,
     connect::ConnectError,
     endpoint::{Attempt, Judgement, LiveEndpoint},
@@ -13,7 +13,11 @@ use super::{
 use crate::{
     error::RequestError,
     net::stream::Stream,
-    snapshot::{Cluster, cluster::UpstreamHttp, retry::RetryBudget},
+    snapshot::{
+        Cluster, Endpoint,
+        cluster::{UpstreamHttp, Zone},
+        retry::RetryBudget,
+    },
     tls::Alpn,
 };
 use std::{
@@ -50,9 +54,10 @@ impl LiveCluster {
         let limits = shared.limits.cluster(&config.name, &config.limits);
         let status = shared.status.register(config, limits.clone());
         let circuit = Circuit::new(config.name.clone(), status.circuit.clone());
+        let state = State::new(config.clone(), circuit, &shared.zone.borrow());
         let cluster = Self {
             name: config.name.clone(),
-            state: RefCell::new(State::new(config.clone(), circuit)),
+            state: RefCell::new(state),
             status,
             limits: WorkerLimits::new(limits),
             queue: Queue::default(),
@@ -85,8 +90,17 @@ impl LiveCluster {
         if Arc::ptr_eq(&self.state.borrow().config, config) {
             return;
         }
-        if self.state.borrow_mut().replace(config) {
+        let zone = self.shared.zone.borrow();
+        if self.state.borrow_mut().replace(config, &zone) {
             self.take_effect();
+        }
+    }
+
+    /// Takes in that the proxy's own zone is another one.
+    pub(super) fn relocate(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.config.zone != Zone::Off {
+            state.balance(&self.shared.zone.borrow());
         }
     }
 
@@ -151,7 +165,7 @@ impl LiveCluster {
     pub(super) fn attempt<'a>(&self, endpoint: &'a Rc<LiveEndpoint>) -> Attempt<'a> {
         let state = self.state.borrow();
         let judgement = Judgement {
-            decay: state.balancer.decay(),
+            decay: state.config.load_balancer.decay(),
             worst: state.config.connect_timeout,
         };
         Attempt::begin(endpoint, judgement)
@@ -221,22 +235,23 @@ impl fmt::Debug for LiveCluster {
 }
 
 impl State {
-    fn new(config: Arc<Cluster>, circuit: Rc<Circuit>) -> Self {
+    fn new(config: Arc<Cluster>, circuit: Rc<Circuit>, own_zone: &str) -> Self {
+        let (endpoints, balancer) = prepare(&config, own_zone);
         let mut state = Self {
-            balancer: Balancer::new(&config.load_balancer, fastrand::u64(..)),
+            balancer,
             superseded: Vec::new(),
             endpoints: Vec::new(),
             circuit,
             config,
         };
-        state.replace_endpoints();
+        state.adopt(endpoints);
         state.guard_endpoints();
         state
     }
 
     /// False when nothing changes. A request that began before a push brings its older snapshot along, which
     /// must not undo the push: what was once replaced never comes back.
-    fn replace(&mut self, config: &Arc<Cluster>) -> bool {
+    fn replace(&mut self, config: &Arc<Cluster>, own_zone: &str) -> bool {
         self.superseded.retain(|old| old.strong_count() > 0);
         let old = |old: &Weak<Cluster>| std::ptr::eq(old.as_ptr(), Arc::as_ptr(config));
         if self.superseded.iter().any(old) {
@@ -247,30 +262,42 @@ impl State {
         if *before == **config {
             return false;
         }
-        if before.load_balancer != config.load_balancer {
-            self.balancer = Balancer::new(&config.load_balancer, fastrand::u64(..));
+        // Turns that were begun go on.
+        if !balanced_alike(&before, config) {
+            self.balance(own_zone);
         }
-        self.replace_endpoints();
         self.guard_endpoints();
         true
     }
 
-    fn replace_endpoints(&mut self) {
+    /// Prepares the choice among the configured endpoints.
+    fn balance(&mut self, own_zone: &str) {
+        let (endpoints, balancer) = prepare(&self.config, own_zone);
+        self.balancer = balancer;
+        self.adopt(endpoints);
+    }
+
+    /// Has exactly these endpoints, of which those that it had keep what is live of them.
+    fn adopt(&mut self, configs: Vec<Arc<Endpoint>>) {
         let now = super::now();
+        let default_rtt = self.config.load_balancer.default_rtt();
+        // Those that a cluster begins with are as old as each other.
+        let joined = (!self.endpoints.is_empty()).then_some(now);
         let mut known: HashMap<_, _> = mem::take(&mut self.endpoints)
             .into_iter()
             .map(|endpoint| ((endpoint.address(), endpoint.identity().cloned()), endpoint))
             .collect();
-        for config in self.config.endpoints.iter() {
+        for config in configs {
             let key = (config.address, config.identity.clone());
             self.endpoints.push(match known.remove(&key) {
                 Some(endpoint) => {
-                    endpoint.reconfigure(config.clone());
+                    endpoint.reconfigure(config);
                     endpoint
                 }
                 None => Rc::new(LiveEndpoint::new(
-                    config.clone(),
-                    self.balancer.default_rtt(),
+                    config,
+                    default_rtt,
+                    joined,
                     self.circuit.clone(),
                     now,
                 )),
@@ -279,9 +306,6 @@ impl State {
         for endpoint in known.into_values() {
             endpoint.retire();
         }
-        let gates = self.endpoints.iter().map(|endpoint| &endpoint.gate);
-        self.circuit
-            .configure(self.config.breaker.as_ref(), gates, now);
     }
 
     /// Puts the configured breaker in force.
@@ -290,4 +314,21 @@ impl State {
         let breaker = self.config.breaker.as_ref();
         self.circuit.configure(breaker, gates, super::now());
     }
+}
+
+/// The endpoints as their balancer wants them, and the balancer.
+fn prepare(config: &Cluster, own_zone: &str) -> (Vec<Arc<Endpoint>>, Balancer) {
+    let (endpoints, zones) = arrange(&config.endpoints, config.zone, own_zone);
+    let random = fastrand::u64(..);
+    let balancer = Balancer::new(config, &endpoints, zones, super::now(), random);
+    (endpoints, balancer)
+}
+
+/// Whether two configurations choose alike, among the same endpoints.
+fn balanced_alike(one: &Cluster, other: &Cluster) -> bool {
+    one.endpoints == other.endpoints
+        && one.load_balancer == other.load_balancer
+        && one.slow_start == other.slow_start
+        && one.zone == other.zone
+        && one.panic_threshold == other.panic_threshold
 }

@@ -28,6 +28,7 @@ pub struct LiveEndpoint {
     address: SocketAddr,
     identity: Option<SpiffeId>,
     latency: Cell<Latency>,
+    joined: Option<Instant>,
     retired: Cell<bool>,
     pub(super) counters: Arc<EndpointCounters>,
     pub(super) gate: Gate,
@@ -36,9 +37,11 @@ pub struct LiveEndpoint {
 }
 
 impl LiveEndpoint {
+    /// An endpoint never used. `joined` is when it came to the others, unless it was there from the beginning.
     pub(crate) fn new(
         config: Arc<Endpoint>,
         default_rtt: Duration,
+        joined: Option<Instant>,
         circuit: Rc<Circuit>,
         now: Instant,
     ) -> Self {
@@ -47,6 +50,7 @@ impl LiveEndpoint {
             address: config.address,
             identity: config.identity.clone(),
             latency: Cell::new(Latency::assumed(default_rtt, now)),
+            joined,
             retired: Cell::new(false),
             gate: Gate::new(circuit, config.address, counters.clone()),
             http1: http1::Pool::new(counters.clone()),
@@ -103,6 +107,10 @@ impl Load for Rc<LiveEndpoint> {
 
     fn admits(&self, now: Instant) -> bool {
         self.gate.admits(now)
+    }
+
+    fn joined(&self) -> Option<Instant> {
+        self.joined
     }
 
     fn in_flight(&self) -> u32 {
@@ -191,9 +199,12 @@ impl<'a> Attempt<'a> {
         status: StatusCode,
         fields: &HeaderMap,
     ) -> Option<Unfinished> {
-        let now = self.timed();
-        let era = self.era?;
         let grpc_code = reply::grpc_status(fields);
+        let now = match sheds(status, grpc_code) {
+            true => self.penalized(),
+            false => self.timed(),
+        };
+        let era = self.era?;
         let gate = &self.endpoint.gate;
         let era = gate.head(era, status, grpc_code, now - self.started, now)?;
         Some(Unfinished::new(self.endpoint.clone(), era, now))
@@ -213,10 +224,7 @@ impl<'a> Attempt<'a> {
             return self.excused();
         }
         self.endpoint.counters.note_error(error.to_string());
-        let now = super::now();
-        self.judge(now, |latency, elapsed, Judgement { decay, worst }| {
-            latency.penalize(elapsed, worst, now, decay);
-        });
+        let now = self.penalized();
         if let Some(era) = self.era {
             let gate = &self.endpoint.gate;
             gate.failed(era, error.error, now - self.started, now);
@@ -226,6 +234,15 @@ impl<'a> Attempt<'a> {
     /// How it went says nothing about the endpoint.
     pub(super) fn excused(mut self) {
         self.judged = true;
+    }
+
+    /// Makes the endpoint look slower than it was.
+    fn penalized(&mut self) -> Instant {
+        let now = super::now();
+        self.judge(now, |latency, elapsed, Judgement { decay, worst }| {
+            latency.penalize(elapsed, worst, now, decay);
+        });
+        now
     }
 
     /// Takes the time until now for the endpoint's latency.
@@ -261,4 +278,10 @@ impl Drop for Attempt<'_> {
             }
         });
     }
+}
+
+/// Whether an answer says that the endpoint has too much to do: 429, or RESOURCE_EXHAUSTED (8). It comes fast, and must
+/// not make the endpoint look like the fastest of all. Other failures are for the breaker.
+fn sheds(status: StatusCode, grpc_code: Option<u8>) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS || grpc_code == Some(8)
 }

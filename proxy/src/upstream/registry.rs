@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub(super) limits: Arc<LimitRegistry>,
     pub(super) status: Arc<StatusRegistry>,
     pub(super) deadlines: Deadlines,
+    /// The zone of this proxy; empty when unknown.
+    pub(super) zone: RefCell<Arc<str>>,
     /// As of the last sweep: exact enough for how long a cluster is unused, and costs a request nothing.
     pub(super) swept: Cell<Instant>,
 }
@@ -53,6 +55,7 @@ impl Upstreams {
                 limits,
                 status,
                 deadlines,
+                zone: RefCell::new("".into()),
                 swept: Cell::new(super::now()),
             }),
             clusters: RefCell::default(),
@@ -69,6 +72,17 @@ impl Upstreams {
         let cluster = LiveCluster::new(self.shared.clone(), config);
         clusters.insert(config.name.clone(), cluster.clone());
         cluster
+    }
+
+    /// Takes in which zone this proxy is in.
+    pub fn locate(&self, zone: &Arc<str>) {
+        if *self.shared.zone.borrow() == *zone {
+            return;
+        }
+        self.shared.zone.replace(zone.clone());
+        for cluster in self.clusters.borrow().values() {
+            cluster.relocate();
+        }
     }
 
     /// Sweeps for as long as the worker runs.

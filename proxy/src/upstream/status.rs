@@ -36,7 +36,7 @@ pub struct ClusterSummary {
     pub service: String,
     /// The namespace of the service.
     pub namespace: String,
-    /// `peak-ewma`, `least-request` or `round-robin`.
+    /// `peak-ewma`, `least-request`, `round-robin`, `random`, `ring-hash` or `maglev`.
     pub load_balancer: &'static str,
     /// Open connections.
     pub connections: Usage,
@@ -176,6 +176,9 @@ impl ClusterSummary {
                 LoadBalancer::PeakEwma { .. } => "peak-ewma",
                 LoadBalancer::LeastRequest => "least-request",
                 LoadBalancer::RoundRobin => "round-robin",
+                LoadBalancer::Random => "random",
+                LoadBalancer::RingHash { .. } => "ring-hash",
+                LoadBalancer::Maglev { .. } => "maglev",
             },
             connections: usage(Resource::Connections),
             pending: usage(Resource::Pending),

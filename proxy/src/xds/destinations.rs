@@ -354,6 +354,7 @@ impl Shared {
 fn before_the_first_push() -> Inbound {
     Inbound {
         workload: WorkloadName::unknown(),
+        zone: "".into(),
         ports: BTreeMap::new(),
         other: InboundPort {
             protocol: Protocol::Detect,

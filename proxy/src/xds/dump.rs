@@ -105,6 +105,7 @@ fn inbound(inbound: &Inbound) -> Value {
     json!({
         "workload": inbound.workload.name.as_ref(),
         "namespace": inbound.workload.namespace.as_ref(),
+        "zone": inbound.zone.as_ref(),
         "ports": ports,
         "other": port(&inbound.other),
     })
@@ -127,6 +128,17 @@ fn cluster(cluster: &Arc<ClusterConfig>) -> Value {
         "load_balancer": match settings.load_balancer {
             LoadBalancer::RoundRobin => json!("RoundRobin"),
             LoadBalancer::LeastRequest => json!("LeastRequest"),
+            LoadBalancer::Random => json!("Random"),
+            LoadBalancer::RingHash { minimum_size, maximum_size, bounded_load } => json!({
+                "RingHash": {
+                    "minimum_size": minimum_size,
+                    "maximum_size": maximum_size,
+                    "bounded_load_percent": bounded_load,
+                },
+            }),
+            LoadBalancer::Maglev { table_size, bounded_load } => json!({
+                "Maglev": { "table_size": table_size, "bounded_load_percent": bounded_load },
+            }),
             LoadBalancer::PeakEwma { decay, default_rtt } => json!({
                 "PeakEwma": { "decay": seconds(decay), "default_rtt": seconds(default_rtt) },
             }),

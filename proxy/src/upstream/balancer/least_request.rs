@@ -1,12 +1,12 @@
 //! Least request: of two endpoints at random, the one with fewer requests in flight.
 
-use super::{Load, cheaper_of_two};
+use super::{Load, chance::Fit, two_choices::cheaper};
 
 /// The index of the endpoint to use (`envoy.config.cluster.v3.Cluster.LeastRequestLbConfig`, choice count 2).
-pub(crate) fn pick<E: Load>(
+pub(super) fn pick<E: Load>(
     endpoints: &[E],
-    usable: impl Fn(&E) -> bool,
+    fit: impl Fn(&E) -> Fit,
     random: u64,
 ) -> Option<usize> {
-    cheaper_of_two(endpoints, usable, random, E::in_flight)
+    cheaper(endpoints, fit, random, E::in_flight)
 }

@@ -1,28 +1,46 @@
 //! Which endpoint of a cluster takes a request. Pure decisions: time and randomness are passed in.
+//!
+//! A pick asks three questions. Which zone ([`zones`])? Which endpoint of it ([`algorithm`], with a file for each)?
+//! And does that one take the request: its breaker, the endpoints that the request avoids, and slow start have a say
+//! ([`chance`])? What an algorithm needs is prepared when configuration changes; an endpoint that does not take a
+//! request is passed over in a way that leaves the others their shares, so that a breaker that opens changes nothing
+//! that was prepared.
 
+mod algorithm;
+mod chance;
+mod consistent;
 mod least_request;
+mod maglev;
 mod peak_ewma;
+mod random;
+mod ring;
 mod round_robin;
+mod schedule;
+mod slow_start;
+mod two_choices;
+mod zones;
 
 pub(crate) use peak_ewma::Latency;
+pub(crate) use zones::arrange;
 
-use crate::snapshot::LoadBalancer;
-use round_robin::RoundRobin;
+use crate::snapshot::{Cluster, Endpoint, Share, cluster::SlowStart};
+use algorithm::Algorithm;
+use chance::Fit;
 use std::{
+    cell::Cell,
     net::SocketAddr,
+    ops::Range,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-/// Remembers latencies when the configured balancer does not say for how long: shown in `/clusters`, and
-/// there when a push changes to peak-EWMA.
-const DECAY: Duration = Duration::from_secs(10);
-const DEFAULT_RTT: Duration = Duration::from_millis(30);
+/// How long what was counted of the endpoints holds while some are kept back.
+const RECOUNT: Duration = Duration::from_millis(10);
 
 /// What a request says of the endpoint that it wants.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Choice<'a> {
     /// What a consistent hash goes by. Absent: chance.
-    #[expect(dead_code, reason = "for the balancers that hash")]
     pub(crate) hash: Option<u64>,
     /// Endpoints that have failed the request: taken only when there is no other.
     pub(crate) avoid: &'a [SocketAddr],
@@ -38,6 +56,9 @@ pub(crate) trait Load {
         true
     }
 
+    /// When it joined the others; absent when it was there before the cluster was first used.
+    fn joined(&self) -> Option<Instant>;
+
     /// Requests sent whose response is not complete, and open opaque connections.
     fn in_flight(&self) -> u32;
 
@@ -47,27 +68,69 @@ pub(crate) trait Load {
 
 /// A configured balancer with the state that it keeps itself.
 #[derive(Debug)]
-pub(crate) enum Balancer {
-    RoundRobin(RoundRobin),
-    LeastRequest,
-    PeakEwma {
-        decay: Duration,
-        default_rtt: Duration,
-    },
+pub(crate) struct Balancer {
+    /// The proxy's own zone first, or all endpoints in one.
+    zones: Box<[Group]>,
+    /// Shares of the zones while they are counted.
+    shares: Box<[f64]>,
+    slow_start: Option<SlowStart>,
+    panic_threshold: Share,
+    census: Census,
+}
+
+/// The endpoints of a zone.
+#[derive(Debug)]
+struct Group {
+    members: Range<usize>,
+    algorithm: Algorithm,
+    /// Of the requests.
+    share: f64,
+}
+
+/// What was seen when all endpoints were last looked at.
+#[derive(Debug, Clone, Copy)]
+struct Census {
+    /// When to look again; absent for as long as nobody is found to be kept back.
+    due: Option<Instant>,
+    /// So few are admitted that breakers are ignored.
+    panic: bool,
+    /// Until when somebody is in slow start.
+    starting: Option<Instant>,
 }
 
 impl Balancer {
-    /// The balancer as configured. `random` keeps the workers of a proxy, and the proxies of a mesh, from
-    /// walking through the endpoints in step.
-    pub(crate) fn new(config: &LoadBalancer, random: u64) -> Self {
-        match *config {
-            LoadBalancer::RoundRobin => Self::RoundRobin(RoundRobin::starting_at(random)),
-            LoadBalancer::LeastRequest => Self::LeastRequest,
-            LoadBalancer::PeakEwma { decay, default_rtt } => Self::PeakEwma { decay, default_rtt },
+    /// The balancer as configured, for the endpoints and the zones that [`arrange`] made of it.
+    pub(crate) fn new(
+        config: &Cluster,
+        endpoints: &[Arc<Endpoint>],
+        zones: Vec<Range<usize>>,
+        now: Instant,
+        random: u64,
+    ) -> Self {
+        let group = |members: Range<usize>| Group {
+            algorithm: Algorithm::new(&config.load_balancer, &endpoints[members.clone()], random),
+            members,
+            share: 0.0,
+        };
+        let zones: Box<[_]> = zones.into_iter().map(group).collect();
+        // Where a hash decides, requests keep to their endpoint from the beginning.
+        let hashes = zones.iter().any(|zone| zone.algorithm.hashes());
+        let slow_start = config.slow_start.clone().filter(|_| !hashes);
+        Self {
+            shares: zones.iter().map(|_| 0.0).collect(),
+            zones,
+            slow_start,
+            panic_threshold: config.panic_threshold,
+            census: Census {
+                due: Some(now),
+                panic: false,
+                starting: None,
+            },
         }
     }
 
-    /// The index of the endpoint to use; `None` when there is none. `random` is 64 uniform bits.
+    /// The index of the endpoint to use; `None` when there is none, or when every breaker keeps its endpoint back.
+    /// The endpoints are those that it was made for. `random` is 64 uniform bits.
     pub(crate) fn pick<E: Load>(
         &mut self,
         endpoints: &[E],
@@ -75,91 +138,135 @@ impl Balancer {
         now: Instant,
         random: u64,
     ) -> Option<usize> {
-        let admitted = |endpoint: &E| endpoint.admits(now);
-        if choice.avoid.is_empty() {
-            return self.pick_usable(endpoints, admitted, now, random);
+        if self.census.due.is_some_and(|due| due <= now) {
+            self.count(endpoints, now);
         }
-        let other =
-            |endpoint: &E| admitted(endpoint) && !choice.avoid.contains(&endpoint.address());
-        self.pick_usable(endpoints, other, now, random)
-            .or_else(|| self.pick_usable(endpoints, admitted, now, random))
+        if choice.avoid.is_empty() && self.census.is_plain(now) {
+            let kept_back = Cell::new(false);
+            let admitted = |endpoint: &E| match endpoint.admits(now) {
+                true => 1.0,
+                false => {
+                    kept_back.set(true);
+                    0.0
+                }
+            };
+            let zone = self.draw_zone(choice.hash, random);
+            let picked = self.zones[zone].pick(endpoints, admitted, choice.hash, now, random);
+            if picked.is_some() && (!kept_back.get() || self.census.due.is_some()) {
+                return picked;
+            }
+            // Nobody was kept back when last seen: there may be too few left by now.
+            self.count(endpoints, now);
+        }
+        self.pick_with_care(endpoints, choice, now, random)
     }
 
-    fn pick_usable<E: Load>(
+    /// With what is seldom: endpoints to avoid, slow start, panic, a zone that does not take requests any more.
+    #[cold]
+    fn pick_with_care<E: Load>(
         &mut self,
         endpoints: &[E],
-        usable: impl Fn(&E) -> bool,
+        choice: &Choice<'_>,
         now: Instant,
         random: u64,
     ) -> Option<usize> {
-        match self {
-            Self::RoundRobin(round_robin) => round_robin.pick(endpoints, usable),
-            Self::LeastRequest => least_request::pick(endpoints, usable, random),
-            Self::PeakEwma { decay, .. } => peak_ewma::pick(endpoints, usable, now, *decay, random),
-        }
+        let drawn = self.draw_zone(choice.hash, random);
+        let panic = self.census.panic;
+        let slow_start = self.slow_start.as_ref();
+        let fit = |endpoint: &E| match (slow_start, endpoint.joined()) {
+            _ if !panic && !endpoint.admits(now) => 0.0,
+            (Some(config), Some(joined)) => {
+                slow_start::factor(config, now.saturating_duration_since(joined))
+            }
+            (None, _) | (_, None) => 1.0,
+        };
+        let other = |endpoint: &E| match choice.avoid.contains(&endpoint.address()) {
+            true => 0.0,
+            false => fit(endpoint),
+        };
+        let zones = &mut self.zones;
+        let mut pick = |fit: &dyn Fn(&E) -> Fit| {
+            let (before, from) = zones.split_at_mut(drawn);
+            from.iter_mut()
+                .chain(before)
+                .find_map(|zone| zone.pick(endpoints, fit, choice.hash, now, random))
+        };
+        pick(&other).or_else(|| pick(&fit))
     }
 
-    /// The time in which a latency loses all but 1/e of its weight.
-    pub(crate) fn decay(&self) -> Duration {
-        match *self {
-            Self::PeakEwma { decay, .. } => decay,
-            Self::RoundRobin(_) | Self::LeastRequest => DECAY,
+    /// The zone that takes a request, by the shares of the zones.
+    fn draw_zone(&self, hash: Option<u64>, random: u64) -> usize {
+        let own = &self.zones[0];
+        if own.share >= 1.0 {
+            return 0;
         }
+        let seed = hash.filter(|_| own.algorithm.hashes()).unwrap_or(random);
+        // Not what the seed itself will choose in the zone.
+        let mut rest = fastrand::Rng::with_seed(!seed).f64();
+        let found = self.zones.iter().position(|zone| {
+            rest -= zone.share;
+            rest < 0.0
+        });
+        found.unwrap_or_default()
     }
 
-    /// The latency assumed of an endpoint never used.
-    pub(crate) fn default_rtt(&self) -> Duration {
-        match *self {
-            Self::PeakEwma { default_rtt, .. } => default_rtt,
-            Self::RoundRobin(_) | Self::LeastRequest => DEFAULT_RTT,
+    /// Looks at everyone: who is kept back, and so which zone can bear how much.
+    #[cold]
+    fn count<E: Load>(&mut self, endpoints: &[E], now: Instant) {
+        let used = || {
+            self.zones
+                .iter()
+                .flat_map(|zone| &endpoints[zone.members.clone()])
+        };
+        let all = used().count();
+        let admitted = used().filter(|endpoint| endpoint.admits(now)).count();
+        let window = self.slow_start.as_ref().map(|config| config.window);
+        let starting = window.and_then(|window| {
+            let last = used().filter_map(Load::joined).max()?;
+            Some(last + window)
+        });
+        // A single endpoint is not panicked over: nobody else suffers when its breaker opens.
+        let fewest = self.panic_threshold.as_f64() * all as f64;
+        let panic = all > 1 && (admitted as f64) < fewest;
+        self.census = Census {
+            due: (admitted < all).then(|| now + RECOUNT),
+            panic,
+            starting,
+        };
+        for (zone, share) in self.zones.iter().zip(&mut self.shares) {
+            let members = endpoints[zone.members.clone()].iter().enumerate();
+            let counted = members.filter(|(_, endpoint)| panic || endpoint.admits(now));
+            *share = counted
+                .map(|(index, _)| f64::from(zone.algorithm.weight(index)))
+                .sum();
+        }
+        zones::spread(&mut self.shares);
+        for (zone, share) in self.zones.iter_mut().zip(&self.shares) {
+            zone.share = *share;
         }
     }
 }
 
-/// The cheaper of two different usable endpoints chosen at random (Mitzenmacher, "The Power of Two Choices in
-/// Randomized Load Balancing"); the first of them when both cost the same.
-fn cheaper_of_two<E, C: PartialOrd>(
-    endpoints: &[E],
-    usable: impl Fn(&E) -> bool,
-    random: u64,
-    cost: impl Fn(&E) -> C,
-) -> Option<usize> {
-    let (mut first, mut second) = match endpoints.len() {
-        0 => return None,
-        1 => return usable(&endpoints[0]).then_some(0),
-        len => two_of(len, random),
-    };
-    if !(usable(&endpoints[first]) && usable(&endpoints[second])) {
-        (first, second) = two_usable(endpoints, usable, random)?;
+impl Group {
+    fn pick<E: Load>(
+        &mut self,
+        endpoints: &[E],
+        fit: impl Fn(&E) -> Fit,
+        hash: Option<u64>,
+        now: Instant,
+        random: u64,
+    ) -> Option<usize> {
+        let members = &endpoints[self.members.clone()];
+        let picked = self.algorithm.pick(members, fit, hash, now, random)?;
+        Some(self.members.start + picked)
     }
-    let second_is_cheaper = cost(&endpoints[second]) < cost(&endpoints[first]);
-    Some(if second_is_cheaper { second } else { first })
 }
 
-/// Two usable endpoints, every pair equally likely; twice the same one when it is the only one.
-#[cold]
-fn two_usable<E>(
-    endpoints: &[E],
-    usable: impl Fn(&E) -> bool,
-    random: u64,
-) -> Option<(usize, usize)> {
-    let indices = || (0..endpoints.len()).filter(|&index| usable(&endpoints[index]));
-    let (first, second) = match indices().count() {
-        0 => return None,
-        1 => (0, 0),
-        // Not the bits that led here: they belong to pairs with an endpoint that is not usable.
-        len => two_of(len, fastrand::Rng::with_seed(random).u64(..)),
-    };
-    Some((indices().nth(first)?, indices().nth(second)?))
-}
-
-/// Two different indices below `len`, which is at least 2. Every ordered pair is equally likely.
-fn two_of(len: usize, random: u64) -> (usize, usize) {
-    // Multiply-shift (Lemire, "Fast Random Integer Generation in an Interval"): the bias is len / 2^32.
-    let below = |bits: u64, bound: usize| (((bits & 0xffff_ffff) * bound as u64) >> 32) as usize;
-    let first = below(random, len);
-    let second = below(random >> 32, len - 1);
-    (first, if second >= first { second + 1 } else { second })
+impl Census {
+    /// Whether every endpoint that is admitted takes all of its share.
+    fn is_plain(&self, now: Instant) -> bool {
+        !self.panic && self.starting.is_none_or(|until| until <= now)
+    }
 }
 
 #[cfg(test)]

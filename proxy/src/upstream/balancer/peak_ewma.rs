@@ -9,7 +9,7 @@
 //! - A failure counts as [`PENALTY`] times the average. Without it an endpoint that fails in microseconds
 //!   would look like the best of all and draw the traffic of its healthy peers.
 
-use super::{Load, cheaper_of_two};
+use super::{Load, chance::Fit, two_choices::cheaper};
 use std::time::{Duration, Instant};
 
 /// How much worse than its average a failed request makes an endpoint look. With the default decay of 10 s
@@ -18,14 +18,14 @@ use std::time::{Duration, Instant};
 const PENALTY: f64 = 10.0;
 
 /// The index of the endpoint to use.
-pub(crate) fn pick<E: Load>(
+pub(super) fn pick<E: Load>(
     endpoints: &[E],
-    usable: impl Fn(&E) -> bool,
+    fit: impl Fn(&E) -> Fit,
     now: Instant,
     decay: Duration,
     random: u64,
 ) -> Option<usize> {
-    cheaper_of_two(endpoints, usable, random, |endpoint| {
+    cheaper(endpoints, fit, random, |endpoint| {
         endpoint.latency().at(now, decay) * (f64::from(endpoint.in_flight()) + 1.0)
     })
 }

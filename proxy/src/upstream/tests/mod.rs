@@ -1,5 +1,6 @@
 //! Upstreams against real servers on loopback.
 
+mod balancing;
 mod breaker;
 mod connections;
 mod http1;

@@ -72,6 +72,7 @@ pub(super) fn convert(listener: Proto) -> Result<Inbound, Fault> {
     limits::one_to_a_name(ports.values().chain([&other])).at("filter_chains")?;
     Ok(Inbound {
         workload: workload(&metadata.workload, &metadata.namespace),
+        zone: metadata.zone.into(),
         ports,
         other,
     })

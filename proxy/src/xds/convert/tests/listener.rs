@@ -423,7 +423,7 @@ pub(super) fn inbound_listener(chains: Vec<FilterChain>) -> Proto {
         metadata: own_metadata(&WorkloadMetadata {
             workload: "user".to_owned(),
             namespace: "demo".to_owned(),
-            ..WorkloadMetadata::default()
+            zone: "a".to_owned(),
         }),
         ..listener(chains, None)
     }
@@ -471,6 +471,7 @@ fn inbound_ports_have_their_protocol_and_mode() {
                 name: "user".into(),
                 namespace: "demo".into(),
             },
+            zone: "a".into(),
             ports: [
                 (80, port(Protocol::Http, MtlsMode::Permissive, Some(300))),
                 (6379, port(Protocol::Tcp, MtlsMode::Strict, Some(3600))),
