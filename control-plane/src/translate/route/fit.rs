@@ -12,6 +12,8 @@ use envoy_types::pb::envoy::{
 
 /// The method of a request, as matchers of headers call it.
 pub(super) const METHOD: &str = ":method";
+/// The host of a request, with its port if that is written.
+const AUTHORITY: &str = ":authority";
 
 /// Every request.
 pub(super) fn everything() -> RouteMatch {
@@ -38,7 +40,12 @@ pub(crate) fn fit(fit: &Match, form: Form) -> RouteMatch {
 
 /// A condition on a header field.
 pub(super) fn value(value: &ValueMatch) -> HeaderMatcher {
-    header(&value.name, text(&value.value))
+    // HTTP/2 has no Host field, and HTTP/1.1 is taken for it.
+    let name = match &*value.name {
+        "host" => AUTHORITY,
+        name => name,
+    };
+    header(name, text(&value.value))
 }
 
 /// A condition on the method: one of these.
@@ -52,7 +59,7 @@ pub(crate) fn authority_of(hostname: &Hostname) -> HeaderMatcher {
     let any_below = if hostname.wildcard { ".+\\." } else { "" };
     let name = escape(&hostname.name);
     header(
-        ":authority",
+        AUTHORITY,
         regex(&format!("(?i){any_below}{name}(:[0-9]+)?")),
     )
 }
@@ -119,5 +126,23 @@ fn regex(regex: &str) -> StringMatcher {
             ..RegexMatcher::default()
         })),
         ..StringMatcher::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_on_the_host_is_one_on_the_authority() {
+        let on = |name: &str| {
+            let value = TextMatch::Exact("user".into());
+            let name = name.into();
+            super::value(&ValueMatch { name, value }).name
+        };
+        assert_eq!(
+            (on("host"), on("x-host")),
+            (":authority".into(), "x-host".into())
+        );
     }
 }
