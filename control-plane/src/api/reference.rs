@@ -75,24 +75,25 @@ fn section(
     }
 }
 
-fn fields(schema: &Map<String, Value>) -> Vec<Field<'_>> {
+fn fields<'a>(schema: &'a Map<String, Value>) -> Vec<Field<'a>> {
     let required = |name: &str| {
         let listed = schema.get("required").and_then(Value::as_array);
         listed.is_some_and(|listed| listed.iter().any(|item| item == name))
     };
     let properties = schema["properties"].as_object().unwrap();
-    properties
-        .iter()
-        .map(|(name, schema)| {
-            let outer = schema.as_object().unwrap();
-            Field {
-                name,
-                required: required(name),
-                outer,
-                inner: of_value(outer),
-            }
-        })
-        .collect()
+    let field = |(name, schema): (&'a String, &'a Value)| {
+        let outer = schema.as_object().unwrap();
+        Field {
+            name,
+            required: required(name),
+            outer,
+            inner: of_value(outer),
+        }
+    };
+    let mut fields: Vec<_> = properties.iter().map(field).collect();
+    // What must be written comes first; the rest is in alphabetical order.
+    fields.sort_by_key(|field| !field.required);
+    fields
 }
 
 /// What a value may be, other than null.

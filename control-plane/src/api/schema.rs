@@ -213,7 +213,7 @@ fn fits(pattern: &str, text: &str) -> bool {
 }
 
 /// The shapes that a value may have, where there are several besides null.
-pub(super) fn alternatives(schema: &Map<String, Value>) -> Option<Vec<&Value>> {
+pub(crate) fn alternatives(schema: &Map<String, Value>) -> Option<Vec<&Value>> {
     let options = schema.get("anyOf").or_else(|| schema.get("oneOf"))?;
     let options = options.as_array()?.iter();
     Some(options.filter(|option| option["type"] != "null").collect())

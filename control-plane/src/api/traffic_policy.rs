@@ -48,11 +48,12 @@ pub struct TrafficPolicySpec {
     /// How long things may take.
     #[schemars(extend("x-weft-default" = "as the mesh"))]
     pub timeout: Option<Timeout>,
-    /// How many requests each workload of the service takes: kept by the sidecar of the callee. On a route, it counts
-    /// what the route is for.
+    /// How many requests each workload of the service takes: kept by the sidecar of the callee. On a route, each of its
+    /// rules counts the requests that fit it as they arrive, after what callers' sidecars rewrite.
     #[schemars(extend("x-weft-default" = "no limit"))]
     pub rate_limit: Option<RateLimit>,
-    /// How many requests may be under way at once in each workload of the service: kept by the sidecar of the callee.
+    /// How many requests may be under way at once in each workload of the service: kept by the sidecar of the callee, and
+    /// on a route as rateLimit is.
     #[schemars(extend("x-weft-default" = "no limit"))]
     pub concurrency_limit: Option<ConcurrencyLimit>,
     /// Faults made on purpose, to see how callers bear them.
