@@ -87,6 +87,7 @@ impl LiveCluster {
                 }
                 let terms = Terms {
                     hash: call.hash,
+                    deadline: call.deadline,
                     ..Terms::default()
                 };
                 self.send_once(downstream, request, &terms).await
@@ -183,6 +184,7 @@ impl<'c> Persistent<'c> {
             hash: self.hash,
             tried: Some(&self.tried),
             patience: patience.as_deref(),
+            deadline: self.deadline,
         };
         self.cluster
             .send_once(self.downstream, request, &terms)

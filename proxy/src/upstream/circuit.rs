@@ -124,11 +124,6 @@ impl Gate {
         self.with(|breaker| breaker.leave(era));
     }
 
-    /// What a request that is sent now says something about. `None` where there is no breaker.
-    pub(super) fn era(&self) -> Option<Era> {
-        self.with(|breaker| breaker.era())
-    }
-
     /// The head of a response came after so long. When that settles nothing, its era: what follows may yet tell.
     pub(super) fn head(
         &self,
@@ -155,7 +150,7 @@ impl Gate {
             return None;
         }
         self.served(era, now);
-        self.era()
+        self.with(|breaker| breaker.era())
     }
 
     /// A response is complete, and was no failure up to its trailers. Its success may be `counted` already.
@@ -173,11 +168,9 @@ impl Gate {
         self.observe(era, now, |_| Some(Outcome::Success));
     }
 
-    /// A request, or what was left of its response, came to nothing after so long.
-    pub(super) fn failed(&self, era: Era, error: RequestError, elapsed: Duration, now: Instant) {
-        self.observe(era, now, |failures| {
-            Outcome::of_error(failures, error, elapsed)
-        });
+    /// A request, or what was left of its response, came to nothing.
+    pub(super) fn failed(&self, era: Era, error: RequestError, now: Instant) {
+        self.observe(era, now, |failures| Outcome::of_error(failures, error));
     }
 
     /// Time has passed. What that changed the state to, if it did.

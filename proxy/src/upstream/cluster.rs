@@ -162,7 +162,7 @@ impl LiveCluster {
     }
 
     /// Begins to time an endpoint.
-    pub(super) fn attempt<'a>(&self, endpoint: &'a Rc<LiveEndpoint>) -> Attempt<'a> {
+    pub(super) fn attempt<'a>(&self, endpoint: &'a LiveEndpoint) -> Attempt<'a> {
         let state = self.state.borrow();
         let judgement = Judgement {
             decay: state.config.load_balancer.decay(),
@@ -174,7 +174,7 @@ impl LiveCluster {
     /// Opens a connection to an endpoint.
     pub(super) async fn open(
         &self,
-        endpoint: &Rc<LiveEndpoint>,
+        endpoint: &LiveEndpoint,
         alpn: Alpn,
     ) -> Result<Stream, ConnectError> {
         let within = self.connect_timeout();

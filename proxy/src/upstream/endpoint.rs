@@ -9,7 +9,11 @@ use super::{
     status::{EndpointCounters, micros},
     unfinished::Unfinished,
 };
-use crate::{error::Fault, http::reply, snapshot::Endpoint};
+use crate::{
+    error::{Fault, RequestError},
+    http::reply,
+    snapshot::Endpoint,
+};
 use http::{HeaderMap, StatusCode};
 use std::{
     cell::{Cell, RefCell},
@@ -126,6 +130,7 @@ impl Load for Rc<LiveEndpoint> {
 #[derive(Debug)]
 pub(super) struct InFlight {
     endpoint: Rc<LiveEndpoint>,
+    /// What the endpoint's breaker counts it in, where there is one.
     era: Option<Era>,
 }
 
@@ -141,6 +146,33 @@ impl InFlight {
 
     pub(super) fn endpoint(&self) -> &Rc<LiveEndpoint> {
         &self.endpoint
+    }
+
+    /// The head of a response came. When that settles nothing, its end may yet.
+    pub(super) fn answered(&self, head: Head) -> Option<Unfinished> {
+        let era = self.era?;
+        let Head {
+            status,
+            grpc_code,
+            elapsed,
+            now,
+        } = head;
+        let era = (self.endpoint.gate).head(era, status, grpc_code, elapsed, now)?;
+        Some(Unfinished::new(self.endpoint.clone(), era))
+    }
+
+    /// The connection is there, which is all that can be told of opaque bytes.
+    pub(super) fn connected(&self) {
+        if let Some(era) = self.era {
+            self.endpoint.gate.served(era, super::now());
+        }
+    }
+
+    /// It came to nothing.
+    pub(super) fn failed(&self, error: RequestError) {
+        if let Some(era) = self.era {
+            self.endpoint.gate.failed(era, error, super::now());
+        }
     }
 
     /// Leaves it to another endpoint, as if that one had been chosen.
@@ -160,15 +192,23 @@ impl Drop for InFlight {
     }
 }
 
-/// Something that an endpoint is judged by: a connection, or a request up to the head of its response.
+/// Something that an endpoint is timed at: a connection, or a request up to the head of its response.
 #[derive(Debug)]
 pub(super) struct Attempt<'a> {
-    endpoint: &'a Rc<LiveEndpoint>,
+    endpoint: &'a LiveEndpoint,
     judgement: Judgement,
     started: Instant,
-    /// What the endpoint's breaker counts it in.
-    era: Option<Era>,
     judged: bool,
+}
+
+/// The head of a response, as far as it says something of the endpoint.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    status: StatusCode,
+    grpc_code: Option<u8>,
+    /// How long it took.
+    elapsed: Duration,
+    now: Instant,
 }
 
 /// How a cluster judges the latencies of its endpoints.
@@ -182,40 +222,34 @@ pub(super) struct Judgement {
 
 impl<'a> Attempt<'a> {
     /// Begins now.
-    pub(super) fn begin(endpoint: &'a Rc<LiveEndpoint>, judgement: Judgement) -> Self {
+    pub(super) fn begin(endpoint: &'a LiveEndpoint, judgement: Judgement) -> Self {
         Self {
             judgement,
             started: super::now(),
-            era: endpoint.gate.era(),
             judged: false,
             endpoint,
         }
     }
 
     /// The endpoint answered: the time it took is its latency. What follows, such as the body of the
-    /// response, may be a stream that lasts for hours; to a breaker it may still be a failure.
-    pub(super) fn responded(
-        mut self,
-        status: StatusCode,
-        fields: &HeaderMap,
-    ) -> Option<Unfinished> {
+    /// response, may be a stream that lasts for hours.
+    pub(super) fn responded(mut self, status: StatusCode, fields: &HeaderMap) -> Head {
         let grpc_code = reply::grpc_status(fields);
         let now = match sheds(status, grpc_code) {
             true => self.penalized(),
             false => self.timed(),
         };
-        let era = self.era?;
-        let gate = &self.endpoint.gate;
-        let era = gate.head(era, status, grpc_code, now - self.started, now)?;
-        Some(Unfinished::new(self.endpoint.clone(), era, now))
+        Head {
+            status,
+            grpc_code,
+            elapsed: now - self.started,
+            now,
+        }
     }
 
     /// The connection is there, which is all that can be told of opaque bytes.
     pub(super) fn connected(mut self) {
-        let now = self.timed();
-        if let Some(era) = self.era {
-            self.endpoint.gate.served(era, now);
-        }
+        self.timed();
     }
 
     /// It came to nothing: held against the endpoint where the endpoint is at fault.
@@ -224,14 +258,10 @@ impl<'a> Attempt<'a> {
             return self.excused();
         }
         self.endpoint.counters.note_error(error.to_string());
-        let now = self.penalized();
-        if let Some(era) = self.era {
-            let gate = &self.endpoint.gate;
-            gate.failed(era, error.error, now - self.started, now);
-        }
+        self.penalized();
     }
 
-    /// How it went says nothing about the endpoint.
+    /// How it went says nothing about the endpoint's latency.
     pub(super) fn excused(mut self) {
         self.judged = true;
     }

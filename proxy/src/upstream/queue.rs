@@ -127,7 +127,7 @@ impl LiveCluster {
         self.limits.usage(Resource::Pending).0 > 0
     }
 
-    fn waited_in_vain(&self) -> ConnectError {
+    pub(super) fn waited_in_vain(&self) -> ConnectError {
         self.over(RequestError::MaxConnections, Resource::Connections)
     }
 

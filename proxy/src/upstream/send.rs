@@ -26,7 +26,7 @@ use http::{HeaderName, Request, Response, Version};
 use http_body::Body as _;
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::poll_fn,
     mem,
     net::SocketAddr,
@@ -93,6 +93,8 @@ pub(super) struct Terms<'t> {
     pub(super) tried: Option<&'t RefCell<Vec<SocketAddr>>>,
     /// When the endpoint must have begun its response.
     pub(super) patience: Option<&'t Deadline>,
+    /// When the request itself must be over.
+    pub(super) deadline: Option<&'t Cell<Option<Instant>>>,
 }
 
 /// Keeps a request or connection counted, within its limits and as the load of its endpoint, until dropped.
@@ -133,10 +135,13 @@ impl LiveCluster {
         };
         let endpoint = self.pick_on(terms).map_err(Failed::before)?;
         let lease = Lease::new(self.clone(), endpoint, Some(permit));
-        match self.speaks_http2(downstream) {
+        let awaited = Awaited::begin(&lease, terms.deadline);
+        let outcome = match self.speaks_http2(downstream) {
             true => self.send_http2(lease, request, terms).await,
             false => self.send_http1(lease, request, terms).await,
-        }
+        };
+        awaited.end();
+        outcome
     }
 
     /// Whether a request goes by HTTP/2 that came by some version.
@@ -172,16 +177,19 @@ impl LiveCluster {
         let endpoint = self.pick(&Choice::default()).map_err(Failed::before)?;
         let lease = Lease::new(self.clone(), endpoint.clone(), None);
         match self.open(&endpoint, Alpn::Tcp).await {
-            Ok(stream) => Ok(Connected {
-                stream,
-                hold: Hold {
-                    _tcp: Some(Tcp::new(permit, endpoint.clone())),
-                    _stream: None,
-                    _lease: lease,
-                },
-                endpoint,
-            }),
-            Err(error) => Err(Failed::at(endpoint, error, true)),
+            Ok(stream) => {
+                lease.in_flight.borrow().connected();
+                Ok(Connected {
+                    stream,
+                    hold: Hold {
+                        _tcp: Some(Tcp::new(permit, endpoint.clone())),
+                        _stream: None,
+                        _lease: lease,
+                    },
+                    endpoint,
+                })
+            }
+            Err(error) => Err(Failed::at(&lease, error, true)),
         }
     }
 
@@ -207,8 +215,8 @@ impl LiveCluster {
                 None => terms
                     .within(Box::pin(self.fresh_http1(&lease)).as_mut())
                     .await
-                    .unwrap_or_else(|| Err(no_connection(&lease.endpoint())))
-                    .map_err(|error| Failed::at(lease.endpoint(), error, true))?,
+                    .unwrap_or_else(|| Err(self.no_connection(&lease)))
+                    .map_err(|error| Failed::at(&lease, error, true))?,
             };
             let endpoint = lease.endpoint();
             let attempt = self.attempt(&endpoint);
@@ -218,7 +226,8 @@ impl LiveCluster {
                 .await;
             let error = match answer {
                 Some(Ok(response)) => {
-                    let unfinished = attempt.responded(response.status(), response.headers());
+                    let head = attempt.responded(response.status(), response.headers());
+                    let unfinished = lease.in_flight.borrow().answered(head);
                     let response = Unfinished::watch(unfinished, response);
                     // What it says once per connection it need not be asked again.
                     if first && let Some(field) = response.headers().get(KEEP_ALIVE) {
@@ -237,7 +246,7 @@ impl LiveCluster {
                     lease.disconnect();
                     let error = no_answer(&endpoint);
                     attempt.failed(&error);
-                    return Err(Failed::at(endpoint, error, false));
+                    return Err(Failed::at(&lease, error, false));
                 }
             };
             lease.disconnect();
@@ -255,7 +264,7 @@ impl LiveCluster {
                     let intact = error.intact;
                     let error = ConnectError::new(error.error, detail);
                     attempt.failed(&error);
-                    let mut failed = Failed::at(endpoint, error, intact);
+                    let mut failed = Failed::at(&lease, error, intact);
                     if progress == Progress::Unsent {
                         failed.processed = Processed::Never;
                     }
@@ -277,7 +286,7 @@ impl LiveCluster {
         let endpoint = lease.endpoint();
         let permit = match self.connection_permit() {
             Some(permit) => permit,
-            None => match self.wait_http1().await? {
+            None => match lease.in_queue(self.wait_http1()).await? {
                 Waited::Permit(permit) => permit,
                 Waited::Returned(returned) => {
                     let Returned { endpoint, idle } = *returned;
@@ -310,10 +319,10 @@ impl LiveCluster {
                 Some(stream) => stream,
                 // Seldom, and large: not in the memory of every request.
                 None => terms
-                    .within(Box::pin(self.await_http2_stream(&endpoint)).as_mut())
+                    .within(Box::pin(self.await_http2_stream(&lease)).as_mut())
                     .await
-                    .unwrap_or_else(|| Err(no_connection(&endpoint)))
-                    .map_err(|error| Failed::at(endpoint.clone(), error, true))?,
+                    .unwrap_or_else(|| Err(self.no_connection(&lease)))
+                    .map_err(|error| Failed::at(&lease, error, true))?,
             };
             let attempt = self.attempt(&endpoint);
             let answer = terms.within(pin!(stream.send(mem::take(request)))).await;
@@ -327,7 +336,8 @@ impl LiveCluster {
                     (error, false)
                 }
                 Some(Ok(response)) => {
-                    let unfinished = attempt.responded(response.status(), response.headers());
+                    let head = attempt.responded(response.status(), response.headers());
+                    let unfinished = lease.in_flight.borrow().answered(head);
                     return Ok(Sent::over_http2(
                         response,
                         endpoint.clone(),
@@ -352,15 +362,16 @@ impl LiveCluster {
                 }
             };
             attempt.failed(&error);
-            return Err(Failed::at(endpoint.clone(), error, intact));
+            return Err(Failed::at(&lease, error, intact));
         }
     }
 
     /// A stream for one request, once a connection has room or a new one is open.
     async fn await_http2_stream(
         self: &Rc<Self>,
-        endpoint: &Rc<LiveEndpoint>,
+        lease: &Lease,
     ) -> Result<http2::StreamSlot, ConnectError> {
+        let endpoint = lease.endpoint();
         let mut permit = None;
         let mut in_vain = 0;
         loop {
@@ -389,9 +400,21 @@ impl LiveCluster {
                         ));
                     }
                 }
-                None => permit = self.wait_http2().await?,
+                None => permit = lease.in_queue(self.wait_http2()).await?,
             }
         }
+    }
+
+    /// The time of an attempt passed without a connection. The endpoint has not seen the request.
+    fn no_connection(&self, lease: &Lease) -> ConnectError {
+        if lease.queued.get() {
+            return self.waited_in_vain();
+        }
+        let address = lease.endpoint().address();
+        ConnectError::new(
+            RequestError::UpstreamConnectTimeout,
+            format!("no connection to {address} within the time of one attempt"),
+        )
     }
 
     async fn open_http2(self: Rc<Self>, endpoint: Rc<LiveEndpoint>, permit: Permit) {
@@ -484,10 +507,12 @@ impl Failed {
     }
 
     /// The endpoint was tried.
-    fn at(endpoint: Rc<LiveEndpoint>, error: ConnectError, intact: bool) -> Box<Self> {
+    fn at(lease: &Lease, error: ConnectError, intact: bool) -> Box<Self> {
+        let endpoint = lease.endpoint();
         if error.error.fault() == Fault::Upstream {
             endpoint.counters.failures.increment();
         }
+        lease.in_flight.borrow().failed(error.error);
         Box::new(Self {
             error: error.error,
             detail: error.detail.to_string(),
@@ -535,6 +560,8 @@ struct Lease {
     in_flight: RefCell<InFlight>,
     /// The HTTP/1.1 connection that carries it.
     connection: RefCell<Option<http1::Active>>,
+    /// Whether it waits for the limit on connections, which the endpoint has no part in.
+    queued: Cell<bool>,
     _request: Option<Permit>,
 }
 
@@ -548,6 +575,7 @@ impl Lease {
             cluster,
             in_flight: RefCell::new(InFlight::begin(endpoint)),
             connection: RefCell::default(),
+            queued: Cell::new(false),
             _request: request,
         })
     }
@@ -561,6 +589,14 @@ impl Lease {
         self.in_flight.borrow_mut().move_to(endpoint);
     }
 
+    /// Waits for the limit on connections.
+    async fn in_queue<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.queued.set(true);
+        let waited = wait.await;
+        self.queued.set(false);
+        waited
+    }
+
     /// The request is on an HTTP/1.1 connection.
     fn carry(&self, permit: Permit) {
         let counters = self.endpoint().counters.clone();
@@ -571,6 +607,37 @@ impl Lease {
     /// The connection is gone.
     fn disconnect(&self) {
         self.connection.take();
+    }
+}
+
+/// A request whose answer is awaited. When it is given up because its time is over, and not for want of a caller, that
+/// is held against its endpoint.
+struct Awaited<'t> {
+    lease: Rc<Lease>,
+    deadline: Option<&'t Cell<Option<Instant>>>,
+}
+
+impl<'t> Awaited<'t> {
+    fn begin(lease: &Rc<Lease>, deadline: Option<&'t Cell<Option<Instant>>>) -> Self {
+        Self {
+            lease: lease.clone(),
+            deadline,
+        }
+    }
+
+    /// There is an answer, or an error.
+    fn end(mut self) {
+        self.deadline = None;
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        let deadline = self.deadline.and_then(Cell::get);
+        if !self.lease.queued.get() && deadline.is_some_and(|at| at <= Instant::now()) {
+            let in_flight = self.lease.in_flight.borrow();
+            in_flight.failed(RequestError::RequestTimeout);
+        }
     }
 }
 
@@ -611,15 +678,6 @@ impl Drop for Tcp {
 /// RFC 9110 section 9.2.2: what an automatic retry must be. A body would have to be kept to be sent again.
 fn may_replay(request: &Request<Body>) -> bool {
     request.method().is_idempotent() && request.body().is_end_stream()
-}
-
-/// The time of an attempt passed without a connection. The endpoint has not seen the request.
-fn no_connection(endpoint: &LiveEndpoint) -> ConnectError {
-    let address = endpoint.address();
-    ConnectError::new(
-        RequestError::UpstreamConnectTimeout,
-        format!("no connection to {address} within the time of one attempt"),
-    )
 }
 
 /// The time of an attempt passed without an answer.

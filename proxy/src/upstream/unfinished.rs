@@ -8,7 +8,7 @@ use crate::http::{
 };
 use http::Response;
 use http_body::Body as _;
-use std::{rc::Rc, time::Instant};
+use std::rc::Rc;
 
 /// Tells the breaker of an endpoint how a response ended.
 ///
@@ -18,8 +18,6 @@ use std::{rc::Rc, time::Instant};
 pub(super) struct Unfinished {
     endpoint: Rc<LiveEndpoint>,
     era: Era,
-    /// When its head came.
-    began: Instant,
     /// A part of the body has come.
     heard: bool,
     /// Its success is counted.
@@ -27,11 +25,10 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
-    pub(super) fn new(endpoint: Rc<LiveEndpoint>, era: Era, began: Instant) -> Self {
+    pub(super) fn new(endpoint: Rc<LiveEndpoint>, era: Era) -> Self {
         Self {
             endpoint,
             era,
-            began,
             heard: false,
             counted: false,
         }
@@ -76,9 +73,8 @@ impl Observer for Unfinished {
         match end {
             BodyEnd::Complete { trailers } => self.succeeded(trailers.and_then(reply::grpc_status)),
             BodyEnd::Failed(error @ (BodyError::UpstreamReset | BodyError::UpstreamProtocol)) => {
-                let now = super::now();
                 let gate = &self.endpoint.gate;
-                gate.failed(self.era, error.into(), now - self.began, now);
+                gate.failed(self.era, error.into(), super::now());
             }
             BodyEnd::Failed(_) | BodyEnd::Dropped if self.heard => self.succeeded(None),
             BodyEnd::Failed(_) | BodyEnd::Dropped => {}

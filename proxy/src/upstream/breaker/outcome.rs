@@ -22,8 +22,8 @@ pub(crate) enum Outcome {
 pub(crate) enum Failure {
     /// No connection, a reset, or what is not HTTP.
     Connection(RequestError),
-    /// No answer for as long as the request, or the attempt, was given.
-    NoAnswer(Duration),
+    /// No answer in the time that the attempt, or the request, was given.
+    NoAnswer,
     /// An HTTP status.
     Status(StatusCode),
     /// A gRPC status code.
@@ -59,17 +59,13 @@ impl Outcome {
         }
     }
 
-    /// Of a request that came to nothing after so long. None unless the endpoint is at fault, and that counts.
+    /// Of a request that came to nothing. None unless the endpoint is at fault, and that counts.
     ///
     /// A timeout, of an attempt or of the request, counts as an endpoint that could not be reached: whoever wants
     /// the one to count wants the other.
-    pub(crate) fn of_error(
-        failures: &Failures,
-        error: RequestError,
-        elapsed: Duration,
-    ) -> Option<Self> {
+    pub(crate) fn of_error(failures: &Failures, error: RequestError) -> Option<Self> {
         let failure = match error {
-            RequestError::RequestTimeout => Failure::NoAnswer(elapsed),
+            RequestError::RequestTimeout | RequestError::UpstreamTimeout => Failure::NoAnswer,
             error if error.fault() == Fault::Upstream => Failure::Connection(error),
             _ => return None,
         };
@@ -81,7 +77,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connection(error) => error.fmt(f),
-            Self::NoAnswer(elapsed) => write!(f, "no answer for {} ms", elapsed.as_millis()),
+            Self::NoAnswer => f.write_str("no answer in time"),
             Self::Status(status) => write!(f, "status {}", status.as_u16()),
             Self::GrpcCode(code) => write!(f, "grpc-status {code}"),
             Self::Slow(elapsed) => write!(f, "an answer after {} ms", elapsed.as_millis()),

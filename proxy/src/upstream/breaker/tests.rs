@@ -372,18 +372,17 @@ fn what_counts_as_a_failure_is_configured() {
         assert_eq!(head(&nothing, status, code, elapsed), Outcome::Success);
     }
 
-    let of_error = |failures, error| Outcome::of_error(failures, error, SECOND);
     let reset = RequestError::UpstreamReset;
     assert_eq!(
-        of_error(&failures, reset),
+        Outcome::of_error(&failures, reset),
         Some(Outcome::Failure(Failure::Connection(reset)))
     );
-    assert_eq!(
-        of_error(&failures, RequestError::RequestTimeout),
-        Some(Outcome::Failure(Failure::NoAnswer(SECOND)))
-    );
+    for timeout in [RequestError::RequestTimeout, RequestError::UpstreamTimeout] {
+        let no_answer = Some(Outcome::Failure(Failure::NoAnswer));
+        assert_eq!(Outcome::of_error(&failures, timeout), no_answer);
+    }
     for error in RequestError::ALL {
-        assert_eq!(of_error(&nothing, error), None);
+        assert_eq!(Outcome::of_error(&nothing, error), None);
     }
 }
 
@@ -401,7 +400,7 @@ fn what_the_proxy_or_the_caller_is_to_blame_for_is_no_outcome() {
         RequestError::CertificateUnavailable,
         RequestError::Internal,
     ] {
-        let outcome = Outcome::of_error(&Failures::default(), error, SECOND);
+        let outcome = Outcome::of_error(&Failures::default(), error);
         assert_eq!(outcome, None, "{error}");
     }
 }

@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufStream},
     net::TcpStream,
     task::spawn_local,
+    time::{Instant, timeout},
 };
 
 const OPEN_FOR: Duration = Duration::from_secs(30);
@@ -221,6 +222,25 @@ fn a_grpc_status_in_trailers_counts() {
 }
 
 #[test]
+fn requests_that_share_a_connection_that_cannot_be_made_count_one_by_one() {
+    worker(async {
+        let cluster = Cluster {
+            http_version: UpstreamHttp::Http2,
+            ..guarded(&[nobody()], breaker())
+        };
+        let cluster = live(&upstreams(), cluster);
+        let calls = tokio::join!(
+            call(&cluster, "/"),
+            call(&cluster, "/"),
+            call(&cluster, "/")
+        );
+        let failed = Err(RequestError::UpstreamConnectFailed);
+        assert_eq!(calls, (failed, failed, failed));
+        assert_eq!(call(&cluster, "/").await, Err(RequestError::CircuitOpen));
+    });
+}
+
+#[test]
 fn opaque_connections_that_cannot_be_made_count() {
     worker(async {
         let cluster = live(&upstreams(), guarded(&[nobody()], breaker()));
@@ -250,6 +270,29 @@ fn a_caller_that_gives_up_is_not_held_against_the_endpoint() {
             assert!(call.await.unwrap_err().is_cancelled());
         }
         assert_eq!(call(&cluster, "/200").await, Ok(200));
+    });
+}
+
+#[test]
+fn a_request_whose_time_is_over_is_held_against_the_endpoint() {
+    worker(async {
+        let (address, _) = http1().await;
+        let cluster = live(&upstreams(), guarded(&[address], breaker()));
+        for _ in 0..3 {
+            let deadline = Cell::new(Some(Instant::now() + Duration::from_millis(5)));
+            let mut request = get("/wait");
+            let sent = cluster.call(
+                Version::HTTP_11,
+                &mut request,
+                Call {
+                    deadline: Some(&deadline),
+                    ..Call::default()
+                },
+            );
+            assert!(timeout(Duration::from_millis(5), sent).await.is_err());
+        }
+        let outcome = call(&cluster, "/200").await;
+        assert_eq!(outcome, Err(RequestError::CircuitOpen));
     });
 }
 
