@@ -7,7 +7,7 @@ use super::{
 use crate::{
     error::RequestError,
     snapshot::{
-        Cluster, Destination, Endpoint, Protocol, Route, RouteTable, Share,
+        Cluster, Destination, Endpoint, LoadBalancer, Protocol, Route, RouteTable, Share,
         route::{
             Abort, AbortStatus, Action, Backend, Backends, Conditions, Delay, Domain, Fault, Field,
             Forward, HashCookie, HashPolicy, HashSource, HeaderChange, HeaderChanges, HeaderMatch,
@@ -123,20 +123,26 @@ impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for LocalExecutor 
 }
 
 fn cluster(name: &str, address: SocketAddr) -> Arc<Cluster> {
-    let endpoint = Endpoint {
-        address,
-        identity: None,
-        workload: workload(name),
-        weight: std::num::NonZeroU32::MIN,
-        zone: "".into(),
+    Arc::new(cluster_of(name, &[address]))
+}
+
+fn cluster_of(name: &str, addresses: &[SocketAddr]) -> Cluster {
+    let endpoint = |&address| {
+        Arc::new(Endpoint {
+            address,
+            identity: None,
+            workload: workload(name),
+            weight: std::num::NonZeroU32::MIN,
+            zone: "".into(),
+        })
     };
-    Arc::new(Cluster {
+    Cluster {
         service: name.into(),
         namespace: "demo".into(),
         connect_timeout: Duration::from_secs(60),
-        endpoints: [Arc::new(endpoint)].into(),
+        endpoints: addresses.iter().map(endpoint).collect(),
         ..Cluster::new(name.into())
-    })
+    }
 }
 
 /// A proxy whose destination `user.demo:80` has these routes.
@@ -642,6 +648,38 @@ async fn a_long_body_reaches_the_backend_and_not_the_mirror() {
         }
         assert_eq!(order.mirrored(Mirrored::TooLong), 2);
         assert_eq!(shadow.count(), 0);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn requests_of_one_user_stay_with_one_endpoint() {
+    scenario(async {
+        let apps = [app("a").await, app("b").await, app("c").await];
+        let cluster = Cluster {
+            load_balancer: LoadBalancer::RING_HASH,
+            ..cluster_of("user", &apps.each_ref().map(|app| app.address))
+        };
+        let order = order(vec![forwarding(Forward {
+            hash: [HashPolicy {
+                source: HashSource::Header(Field::Named(name("x-user")), None),
+                terminal: false,
+            }]
+            .into(),
+            ..Forward::to(Arc::new(cluster))
+        })]);
+        let mut send = connection(&order).await;
+        for user in 0..60 {
+            let mut answered = Vec::new();
+            for _ in 0..3 {
+                let request = get(Version::HTTP_2, "http://user/").header("x-user", user);
+                let request = request.body(nothing()).unwrap();
+                let response = send.send_request(request).await.unwrap();
+                answered.push(response.headers()["answered-by"].clone());
+            }
+            assert!(answered.iter().all(|by| *by == answered[0]), "{answered:?}");
+        }
+        assert!(apps.iter().all(|app| app.count() > 0));
     })
     .await;
 }
