@@ -148,8 +148,7 @@ fn specificity(hostname: Option<&Hostname>) -> HostSpecificity {
     }
 }
 
-/// The order of `HTTPRouteRule.matches`: the least comes first. A method of gRPC is a path of two segments, so that
-/// this is the order of `GRPCRouteRule.matches`, too: the longer service, then the longer method.
+/// The order of `HTTPRouteRule.matches` and of `GRPCRouteRule.matches`: the least comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Precedence<'a> {
     host: Reverse<HostSpecificity>,
@@ -163,22 +162,64 @@ struct Precedence<'a> {
     rule: usize,
 }
 
-/// Exact paths, then the longer prefixes, then expressions, of which the API leaves open where they stand.
+/// How specific a path is. A port has routes of one kind only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum PathPrecedence {
+    /// Exact paths, then the longer prefixes, then expressions, of which the API leaves open where they stand.
     Exact,
     Prefix(Reverse<usize>),
     Regex(Reverse<usize>),
+    /// The characters of the service, then of the method; what is exact before an expression of the same length.
+    Grpc {
+        service: Reverse<usize>,
+        method: Reverse<usize>,
+        expression: bool,
+    },
+}
+
+impl PathPrecedence {
+    fn of(path: &PathMatch) -> Self {
+        match path {
+            PathMatch::Exact(_) => Self::Exact,
+            PathMatch::Prefix(prefix) => Self::Prefix(Reverse(prefix.len())),
+            PathMatch::Regex(regex) => Self::Regex(Reverse(regex.len())),
+        }
+    }
+
+    /// Of the path that a method of gRPC is: `/<service>/<method>`, without what is not matched.
+    fn of_grpc(path: &PathMatch) -> Self {
+        let (PathMatch::Exact(text) | PathMatch::Prefix(text) | PathMatch::Regex(text)) = path;
+        let text = text.strip_prefix('/').unwrap_or(text);
+        // The expression of any segment has a slash in it.
+        let any_method = text.strip_suffix(PathMatch::ANY_SEGMENT);
+        let (service, method) = match any_method.and_then(|text| text.strip_suffix('/')) {
+            Some(service) => (service, PathMatch::ANY_SEGMENT),
+            None => text.rsplit_once('/').unwrap_or((text, "")),
+        };
+        let characters = |part: &str| match part {
+            PathMatch::ANY_SEGMENT => 0,
+            part => expression(part).unwrap_or(part).len(),
+        };
+        Self::Grpc {
+            service: Reverse(characters(service)),
+            method: Reverse(characters(method)),
+            expression: expression(service).or(expression(method)).is_some(),
+        }
+    }
+}
+
+/// The expression in a group, which keeps it apart from what stands around it.
+fn expression(part: &str) -> Option<&str> {
+    part.strip_prefix("(?:")?.strip_suffix(')')
 }
 
 impl<'a> Precedence<'a> {
     fn of(host: HostSpecificity, fit: &Match, route: &'a Route, rule: usize) -> Self {
         Self {
             host: Reverse(host),
-            path: match &fit.path {
-                PathMatch::Exact(_) => PathPrecedence::Exact,
-                PathMatch::Prefix(prefix) => PathPrecedence::Prefix(Reverse(prefix.len())),
-                PathMatch::Regex(regex) => PathPrecedence::Regex(Reverse(regex.len())),
+            path: match route.reference.kind {
+                RouteKind::Http => PathPrecedence::of(&fit.path),
+                RouteKind::Grpc => PathPrecedence::of_grpc(&fit.path),
             },
             method: Reverse(fit.method.is_some()),
             headers: Reverse(fit.headers.len()),

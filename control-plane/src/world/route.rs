@@ -174,8 +174,14 @@ pub enum PathMatch {
     Exact(Arc<str>),
     /// A prefix of whole segments, without a slash at its end; `/` is everything.
     Prefix(Arc<str>),
-    /// The whole path, by a regular expression (RE2).
+    /// The whole path, by a regular expression (RE2). Of gRPC, each of its two segments is [`Self::ANY_SEGMENT`], a
+    /// name, or an expression in a group.
     Regex(Arc<str>),
+}
+
+impl PathMatch {
+    /// The expression of any one segment: of a service or method of gRPC that is not matched.
+    pub const ANY_SEGMENT: &str = "[^/]+";
 }
 
 /// A match on the value of a header or query parameter.

@@ -72,9 +72,6 @@ fn matches(field: &str, listed: &[GrpcMatch]) -> Result<Vec<Match>, Invalid> {
     listed.iter().enumerate().map(one).collect()
 }
 
-/// Any segment of a path.
-const ANY: &str = "[^/]+";
-
 fn path(field: &str, item: &GrpcMethodMatch) -> Result<PathMatch, Invalid> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let (service, method) = (given(&item.service), given(&item.method));
@@ -95,7 +92,7 @@ fn path(field: &str, item: &GrpcMethodMatch) -> Result<PathMatch, Invalid> {
                 (Some(service), None) => PathMatch::Prefix(format!("/{service}").into()),
                 (None, method) => {
                     let method = method.unwrap_or_default();
-                    PathMatch::Regex(format!("/{ANY}/{method}").into())
+                    PathMatch::Regex(format!("/{}/{method}", PathMatch::ANY_SEGMENT).into())
                 }
             })
         }
@@ -105,7 +102,7 @@ fn path(field: &str, item: &GrpcMethodMatch) -> Result<PathMatch, Invalid> {
                     text::expression(&at(name), &text)?;
                     Ok(format!("(?:{text})"))
                 }
-                None => Ok(ANY.to_owned()),
+                None => Ok(PathMatch::ANY_SEGMENT.to_owned()),
             };
             let (service, method) = (part("service", service)?, part("method", method)?);
             let whole: Arc<str> = text::expression(field, &format!("/{service}/{method}"))?;

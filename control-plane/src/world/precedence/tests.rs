@@ -166,6 +166,44 @@ fn a_grpc_route_keeps_http_routes_out() {
     assert_eq!(order(&world, &port(81, "rpc")), any(&["grpc"]));
 }
 
+#[test]
+fn of_grpc_the_longer_service_counts_then_the_longer_method() {
+    let rule = |name: &str, method: &str| {
+        format!(
+            "{{name: {name}, matches: [{{method: {method}}}], backendRefs: [{{name: user, port: 81}}]}}"
+        )
+    };
+    let rules = [
+        "{name: rest, backendRefs: [{name: user, port: 81}]}".to_owned(),
+        rule("any-get", "{method: Get}"),
+        rule("service", "{service: demo.Users}"),
+        rule(
+            "expression",
+            "{type: RegularExpression, service: 'demo.U.+'}",
+        ),
+        rule("longer-service", "{service: demo.Users.Admin}"),
+        rule("both", "{service: demo.Users, method: Get}"),
+    ];
+    let route = format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {{name: r, namespace: demo}}\nspec: {{parentRefs: [{{kind: Service, name: user}}], rules: [{}]}}\n",
+        rules.join(", ")
+    );
+    let virtual_hosts = crate::fixture::world(&route).virtual_hosts(&service(), &port(81, "rpc"));
+    let candidates = virtual_hosts[0].candidates.iter();
+    let names = candidates.map(|candidate| candidate.rule().name.as_deref().unwrap());
+    assert_eq!(
+        names.collect::<Vec<_>>(),
+        [
+            "longer-service",
+            "both",
+            "service",
+            "expression",
+            "any-get",
+            "rest"
+        ]
+    );
+}
+
 #[derive(Debug, Clone)]
 struct Request {
     host: &'static str,
