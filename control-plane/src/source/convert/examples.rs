@@ -3,9 +3,13 @@
 use super::{Verdict, object};
 use crate::{
     fixture::{apply, objects},
-    world::{Update, World},
+    world::{
+        Object, Update, World,
+        policy::{Algorithm, Backoff, Settings},
+        quantity::{Factor, Share},
+    },
 };
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf, time::Duration};
 
 /// What the examples take to be there.
 const AROUND: &str = "
@@ -80,4 +84,48 @@ fn every_example_is_listed_and_every_listed_one_is_there() {
         .collect();
     let there: BTreeSet<_> = examples().into_iter().map(|(name, _)| name).collect();
     assert_eq!(listed, there);
+}
+
+/// What the policy of an example says.
+fn settings(file: &str) -> Settings {
+    let text = fs::read_to_string(directory().join(file)).unwrap();
+    let policy = objects(&text).into_iter().find_map(|object| match object {
+        Object::TrafficPolicy(policy) => Some(policy.settings.clone()),
+        _ => None,
+    });
+    policy.unwrap()
+}
+
+#[test]
+fn the_settings_of_the_microservice_guides_are_what_the_examples_say() {
+    let breaker = settings("circuit-breaker.yaml").breaker.unwrap();
+    let ratio = breaker.failure_ratio.as_ref().unwrap();
+    assert_eq!(ratio.ratio, Share::percent(60));
+    assert_eq!(ratio.window, Duration::from_secs(10));
+    assert_eq!(breaker.consecutive_failures, None);
+    assert_eq!(breaker.open_for, Duration::from_secs(30));
+    assert_eq!(breaker.half_open_requests.get(), 5);
+
+    let retry = settings("retry.yaml").retry.unwrap();
+    let backoff = Backoff {
+        base: Duration::from_millis(100),
+        max: Duration::from_secs(5),
+        multiplier: Factor::from_thousandths(2000),
+        jitter: true,
+    };
+    assert_eq!((retry.attempts.get(), &retry.backoff), (3, &backoff));
+
+    let limit = settings("rate-limit.yaml").rate_limit.unwrap();
+    assert_eq!(
+        (limit.requests.get(), limit.per),
+        (100, Duration::from_secs(1))
+    );
+
+    let algorithm = |file| settings(file).load_balancer.unwrap().algorithm.clone();
+    assert_eq!(algorithm("round-robin.yaml"), Some(Algorithm::RoundRobin));
+    assert_eq!(algorithm("random.yaml"), Some(Algorithm::Random));
+    assert_eq!(
+        algorithm("weighted-round-robin.yaml"),
+        Some(Algorithm::WeightedRoundRobin)
+    );
 }

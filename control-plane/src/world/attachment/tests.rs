@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    fixture::{DEMO, world},
-    world::{ObjectKey, PortPolicy, route::RouteKind},
+    fixture::{DEMO, apply, objects, world},
+    world::{ObjectKey, PortPolicy, Update, route::RouteKind},
 };
 use std::num::NonZeroU32;
 
@@ -223,4 +223,24 @@ fn copies_go_only_where_they_are_permitted_and_something_is() {
     assert_eq!(mirrors(shadow, std::slice::from_ref(&lab)), 0);
     assert_eq!(mirrors(shadow, &[lab.clone(), grant("other")]), 0);
     assert_eq!(mirrors(shadow, &[lab, grant("shadow")]), 1);
+}
+
+#[test]
+fn what_is_gone_leaves_nothing_behind() {
+    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: demo}\nspec: {parentRefs: [{kind: Service, name: user}], rules: [{backendRefs: [{name: user, namespace: lab, port: 80}]}]}\n";
+    let grant = "apiVersion: gateway.networking.k8s.io/v1beta1\nkind: ReferenceGrant\nmetadata: {name: g, namespace: lab}\nspec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: demo}], to: [{group: '', kind: Service}]}\n";
+    let first = policy("a", SERVICE, "mirror: {backendRef: {name: user, port: 80}}");
+    let second = policy("a", PORT, "mirror: {backendRef: {name: legacy, port: 80}}");
+    let objects = objects(&[route, grant, &second].join("---\n"));
+    let mut changed = world(&[DEMO, &first].join("---\n"));
+    let change = apply(&mut changed, objects.iter().cloned().map(Update::Set));
+    assert_eq!(change.policies, [ObjectKey::new("demo", "a")].into());
+    assert_eq!(change.routes.len(), 1);
+    assert_eq!(change.grants, ["lab".into()].into());
+    assert_eq!(changed, with(&[route, grant, &second].map(str::to_owned)));
+    let again = apply(&mut changed, objects.iter().cloned().map(Update::Set));
+    assert!(again.is_empty());
+    let references = objects.iter().map(|object| object.reference());
+    apply(&mut changed, references.map(Update::Remove));
+    assert_eq!(changed, world(DEMO));
 }
