@@ -31,154 +31,164 @@ fn picked(cluster: &LiveCluster, avoid: &[SocketAddr], picks: u32) -> HashMap<u1
 
 #[test]
 fn the_own_zone_is_preferred_from_when_it_is_known() {
-    let upstreams = upstreams();
-    let config = Arc::new(Cluster {
-        zone: Zone::Prefer,
-        endpoints: Arc::new([
-            in_zone(1, "a"),
-            in_zone(2, "b"),
-            in_zone(3, "a"),
-            in_zone(4, "b"),
-        ]),
-        ..cluster(&[])
-    });
-    let before = upstreams.cluster(&config);
-    assert_eq!(
-        picked(&before, &[], 100),
-        [(1, 25), (2, 25), (3, 25), (4, 25)].into()
-    );
-    upstreams.locate(&"b".into());
-    assert_eq!(picked(&before, &[], 100), [(2, 50), (4, 50)].into());
-    assert_eq!(picked(&before, &[at(2)], 100), [(4, 100)].into());
+    worker(async {
+        let upstreams = upstreams();
+        let config = Arc::new(Cluster {
+            zone: Zone::Prefer,
+            endpoints: Arc::new([
+                in_zone(1, "a"),
+                in_zone(2, "b"),
+                in_zone(3, "a"),
+                in_zone(4, "b"),
+            ]),
+            ..cluster(&[])
+        });
+        let before = upstreams.cluster(&config);
+        assert_eq!(
+            picked(&before, &[], 100),
+            [(1, 25), (2, 25), (3, 25), (4, 25)].into()
+        );
+        upstreams.locate(&"b".into());
+        assert_eq!(picked(&before, &[], 100), [(2, 50), (4, 50)].into());
+        assert_eq!(picked(&before, &[at(2)], 100), [(4, 100)].into());
 
-    let after = live(
-        &upstreams,
-        Cluster {
-            name: "other:80".into(),
-            ..Cluster::clone(&config)
-        },
-    );
-    assert_eq!(picked(&after, &[], 100), [(2, 50), (4, 50)].into());
-    upstreams.locate(&"c".into());
-    assert_eq!(
-        picked(&after, &[], 100),
-        [(1, 25), (2, 25), (3, 25), (4, 25)].into()
-    );
+        let after = live(
+            &upstreams,
+            Cluster {
+                name: "other:80".into(),
+                ..Cluster::clone(&config)
+            },
+        );
+        assert_eq!(picked(&after, &[], 100), [(2, 50), (4, 50)].into());
+        upstreams.locate(&"c".into());
+        assert_eq!(
+            picked(&after, &[], 100),
+            [(1, 25), (2, 25), (3, 25), (4, 25)].into()
+        );
+    });
 }
 
 #[test]
 fn those_that_join_later_start_slowly() {
-    let upstreams = upstreams();
-    let config = Cluster {
-        slow_start: Some(SlowStart {
-            window: Duration::from_secs(3_600),
-            aggression: 1.0,
-            minimum: Share::percent(10),
-        }),
-        ..cluster(&[at(1), at(2)])
-    };
-    let cluster = live(&upstreams, config.clone());
-    assert_eq!(picked(&cluster, &[], 100), [(1, 50), (2, 50)].into());
-    live(
-        &upstreams,
-        Cluster {
-            endpoints: Arc::new([endpoint(at(1)), endpoint(at(2)), endpoint(at(3))]),
-            ..config
-        },
-    );
-    let newcomer = picked(&cluster, &[], 2_100)[&3];
-    assert!(
-        (50..200).contains(&newcomer),
-        "{newcomer} of 2100, a tenth of a share is 100"
-    );
+    worker(async {
+        let upstreams = upstreams();
+        let config = Cluster {
+            slow_start: Some(SlowStart {
+                window: Duration::from_secs(3_600),
+                aggression: 1.0,
+                minimum: Share::percent(10),
+            }),
+            ..cluster(&[at(1), at(2)])
+        };
+        let cluster = live(&upstreams, config.clone());
+        assert_eq!(picked(&cluster, &[], 100), [(1, 50), (2, 50)].into());
+        live(
+            &upstreams,
+            Cluster {
+                endpoints: Arc::new([endpoint(at(1)), endpoint(at(2)), endpoint(at(3))]),
+                ..config
+            },
+        );
+        let newcomer = picked(&cluster, &[], 2_100)[&3];
+        assert!(
+            (50..200).contains(&newcomer),
+            "{newcomer} of 2100, a tenth of a share is 100"
+        );
+    });
 }
 
 #[test]
 fn a_push_that_leaves_the_balancer_alone_leaves_its_turns() {
-    let upstreams = upstreams();
-    let config = cluster(&[at(1), at(2), at(3), at(4), at(5)]);
-    let cluster = live(&upstreams, config.clone());
-    let mut counts = HashMap::new();
-    for second in 1..=5 {
-        live(
-            &upstreams,
-            Cluster {
-                idle_timeout: Duration::from_secs(second),
-                ..config.clone()
-            },
-        );
-        for (port, count) in picked(&cluster, &[], 1) {
-            *counts.entry(port).or_default() += count;
+    worker(async {
+        let upstreams = upstreams();
+        let config = cluster(&[at(1), at(2), at(3), at(4), at(5)]);
+        let cluster = live(&upstreams, config.clone());
+        let mut counts = HashMap::new();
+        for second in 1..=5 {
+            live(
+                &upstreams,
+                Cluster {
+                    idle_timeout: Duration::from_secs(second),
+                    ..config.clone()
+                },
+            );
+            for (port, count) in picked(&cluster, &[], 1) {
+                *counts.entry(port).or_default() += count;
+            }
         }
-    }
-    assert_eq!(counts, [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)].into());
+        assert_eq!(counts, [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)].into());
+    });
 }
 
 #[test]
 fn a_push_of_another_balancer_keeps_the_endpoints() {
-    let upstreams = upstreams();
-    let config = cluster(&[at(1), at(2)]);
-    let cluster = live(&upstreams, config.clone());
-    let before = cluster.endpoints();
-    for load_balancer in [
-        LoadBalancer::Random,
-        LoadBalancer::RING_HASH,
-        LoadBalancer::MAGLEV,
-    ] {
-        live(
-            &upstreams,
-            Cluster {
-                load_balancer,
-                ..config.clone()
-            },
-        );
-        for (before, after) in before.iter().zip(cluster.endpoints()) {
-            assert!(Rc::ptr_eq(before, &after));
+    worker(async {
+        let upstreams = upstreams();
+        let config = cluster(&[at(1), at(2)]);
+        let cluster = live(&upstreams, config.clone());
+        let before = cluster.endpoints();
+        for load_balancer in [
+            LoadBalancer::Random,
+            LoadBalancer::RING_HASH,
+            LoadBalancer::MAGLEV,
+        ] {
+            live(
+                &upstreams,
+                Cluster {
+                    load_balancer,
+                    ..config.clone()
+                },
+            );
+            for (before, after) in before.iter().zip(cluster.endpoints()) {
+                assert!(Rc::ptr_eq(before, &after));
+            }
+            let choice = Choice {
+                hash: Some(7),
+                avoid: &[],
+            };
+            assert!(cluster.pick(&choice).is_ok());
         }
-        let choice = Choice {
-            hash: Some(7),
-            avoid: &[],
-        };
-        assert!(cluster.pick(&choice).is_ok());
-    }
+    });
 }
 
 #[test]
 fn an_endpoint_that_sheds_requests_fast_looks_slow() {
-    let upstreams = upstreams();
-    let config = Cluster {
-        load_balancer: LoadBalancer::PEAK_EWMA,
-        ..cluster(&[at(1)])
-    };
-    let grpc = |code| [("grpc-status", HeaderValue::from_static(code))];
-    let fields = |fields: &[(&'static str, HeaderValue)]| -> HeaderMap {
-        let fields = fields.iter().cloned();
-        fields
-            .map(|(name, value)| (http::HeaderName::from_static(name), value))
-            .collect()
-    };
-    for (status, fields, slow) in [
-        (StatusCode::OK, fields(&[]), false),
-        (StatusCode::OK, fields(&grpc("0")), false),
-        (StatusCode::OK, fields(&grpc("8")), true),
-        (StatusCode::TOO_MANY_REQUESTS, fields(&[]), true),
-        (StatusCode::NOT_FOUND, fields(&[]), false),
-    ] {
-        let name = format!("{status} {fields:?}");
-        let cluster = live(
-            &upstreams,
-            Cluster {
-                name: name.as_str().into(),
-                ..config.clone()
-            },
-        );
-        let endpoint = only_endpoint(&cluster);
-        cluster.attempt(&endpoint).responded(status, &fields);
-        let assumed = LoadBalancer::PEAK_EWMA.default_rtt().as_micros() as u64;
-        assert_eq!(
-            endpoint.counters.latency_us.read() > assumed,
-            slow,
-            "{name}"
-        );
-    }
+    worker(async {
+        let upstreams = upstreams();
+        let config = Cluster {
+            load_balancer: LoadBalancer::PEAK_EWMA,
+            ..cluster(&[at(1)])
+        };
+        let grpc = |code| [("grpc-status", HeaderValue::from_static(code))];
+        let fields = |fields: &[(&'static str, HeaderValue)]| -> HeaderMap {
+            let fields = fields.iter().cloned();
+            fields
+                .map(|(name, value)| (http::HeaderName::from_static(name), value))
+                .collect()
+        };
+        for (status, fields, slow) in [
+            (StatusCode::OK, fields(&[]), false),
+            (StatusCode::OK, fields(&grpc("0")), false),
+            (StatusCode::OK, fields(&grpc("8")), true),
+            (StatusCode::TOO_MANY_REQUESTS, fields(&[]), true),
+            (StatusCode::NOT_FOUND, fields(&[]), false),
+        ] {
+            let name = format!("{status} {fields:?}");
+            let cluster = live(
+                &upstreams,
+                Cluster {
+                    name: name.as_str().into(),
+                    ..config.clone()
+                },
+            );
+            let endpoint = only_endpoint(&cluster);
+            cluster.attempt(&endpoint).responded(status, &fields);
+            let assumed = LoadBalancer::PEAK_EWMA.default_rtt().as_micros() as u64;
+            assert_eq!(
+                endpoint.counters.latency_us.read() > assumed,
+                slow,
+                "{name}"
+            );
+        }
+    });
 }
