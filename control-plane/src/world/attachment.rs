@@ -278,13 +278,13 @@ impl World {
             None => retry,
         }
         .filter(|retry| retry.attempts.get() > 1);
-        if let Some(each) = own
-            .and_then(|rule| rule.backend_request_timeout)
-            .and_then(|limit| limit.duration())
-        {
-            match &mut retry {
-                Some(retry) => Arc::make_mut(retry).per_try_timeout = Some(each),
-                None => timeout = Some(timeout.map_or(each, |timeout| timeout.min(each))),
+        if let Some(each) = own.and_then(|rule| rule.backend_request_timeout) {
+            match (&mut retry, each.duration()) {
+                (Some(retry), each) => Arc::make_mut(retry).per_try_timeout = each,
+                (None, Some(each)) => {
+                    timeout = Some(timeout.map_or(each, |timeout| timeout.min(each)));
+                }
+                (None, None) => {}
             }
         }
         RequestPolicy {

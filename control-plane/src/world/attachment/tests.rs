@@ -106,6 +106,7 @@ spec:
     timeouts: {request: 9s, backendRequest: 4s}
     retry: {codes: [503], attempts: 4, backoff: 1s}
   - {name: third, backendRefs: [{name: user, port: 80}], timeouts: {backendRequest: 2s}}
+  - {name: fourth, backendRefs: [{name: user, port: 80}], timeouts: {backendRequest: 0s}}
 ";
     let target = |rule: &str| format!("{{kind: HTTPRoute, name: r{rule}}}");
     let world = with(&[
@@ -113,7 +114,7 @@ spec:
         policy(
             "a",
             SERVICE,
-            "timeout: {request: 1s}\nrateLimit: {requests: 1}\nretry: {budget: {percent: 7}}\nfault: {abort: {status: 500}}",
+            "timeout: {request: 1s}\nrateLimit: {requests: 1}\nretry: {perTryTimeout: 900ms, budget: {percent: 7}}\nfault: {abort: {status: 500}}",
         ),
         policy(
             "b",
@@ -185,6 +186,7 @@ spec:
             true
         )
     );
+    assert_eq!(of(3).1.map(|(_, _, each, ..)| each), Some(None));
     assert_eq!(in_force(&world, 80).retry_budget.ratio, Share::percent(7));
 }
 
