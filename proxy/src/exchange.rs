@@ -441,7 +441,7 @@ impl Shared {
         }
         self.admitted.take();
         self.clock.deadline.set(None);
-        self.caller.watchdog.deadline.set(None);
+        self.caller.watchdog.rest();
         let error = self.error.get();
         let status = self.status.get().unwrap_or_else(|| {
             error.map_or(StatusCode::INTERNAL_SERVER_ERROR, RequestError::status)

@@ -5,7 +5,7 @@
 //! normalise -> limits -> record -> application
 //! ```
 //!
-//! [`serve`] is the way of a connection, [`Inbound::forward`] that of a request.
+//! [`begin`] is the way of a connection, [`Inbound::forward`] that of a request.
 
 use crate::{
     admission::{Admission, Admitted, Asking, Shed, Watch},
@@ -28,7 +28,7 @@ use crate::{
     telemetry::{Direction, EdgeKey, Verdict as Counted},
     tls::{Alpn, peer_identity},
     upstream::{Call, Connected, Failed, Sent},
-    worker::Worker,
+    worker::{Rest, Worker},
 };
 use http::{HeaderValue, Request, Response, Version};
 use std::{
@@ -49,11 +49,13 @@ const APPLICATION_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// to see whether it is the one to speak.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Serves a connection to the application until it ends.
-pub(crate) async fn serve(worker: &Rc<Worker>, tcp: TcpStream, caller: SocketAddr) {
-    let Some(original) = worker.original_destination(&tcp) else {
-        return;
-    };
+/// Finds out who calls and what the connection carries, to be served or carried until it ends.
+pub(crate) async fn begin(
+    worker: &Rc<Worker>,
+    tcp: TcpStream,
+    caller: SocketAddr,
+) -> Option<Rest<'_>> {
+    let original = worker.original_destination(&tcp)?;
     let inbound = worker.shared.destinations.inbound();
     let connection = Connection {
         worker,
@@ -67,11 +69,8 @@ pub(crate) async fn serve(worker: &Rc<Worker>, tcp: TcpStream, caller: SocketAdd
         ),
         workload: inbound.workload.clone(),
     };
-    // In a box: a connection that lasts does without the memory of its handshake.
-    let secured = Box::pin(connection.secure(Stream::tcp(tcp))).await;
-    if let Some(secured) = secured {
-        connection.identified(secured).await;
-    }
+    let secured = connection.secure(Stream::tcp(tcp)).await?;
+    connection.identified(secured).await
 }
 
 /// A connection from a caller, and what is required of it.
@@ -104,7 +103,7 @@ enum Carries {
     AsDeclared,
 }
 
-impl Connection<'_> {
+impl<'w> Connection<'w> {
     /// Terminates mutual TLS of the mesh, or lets plaintext pass where that is permitted.
     async fn secure(&self, mut stream: Stream) -> Option<Secured> {
         let within = self.worker.shared.config.handshake_timeout;
@@ -218,8 +217,8 @@ impl Connection<'_> {
         }
     }
 
-    /// Finds out what the connection carries, and serves or carries it.
-    async fn identified(&self, secured: Secured) {
+    /// Finds out what the connection carries, which is then to be served or carried.
+    async fn identified(&self, secured: Secured) -> Option<Rest<'w>> {
         let Secured {
             mut stream,
             carries,
@@ -257,10 +256,10 @@ impl Connection<'_> {
             }
         };
         match speaks {
-            Speaks::Http1 => self.http(stream, Verdict::Http1).await,
-            Speaks::Http2 => self.http(stream, Verdict::Http2).await,
-            Speaks::Opaque(connected) => Box::pin(self.opaque(stream, connected)).await,
-            Speaks::Nothing => {}
+            Speaks::Http1 => Some(self.http(stream, Verdict::Http1)),
+            Speaks::Http2 => Some(self.http(stream, Verdict::Http2)),
+            Speaks::Opaque(connected) => self.opaque(stream, connected),
+            Speaks::Nothing => None,
         }
     }
 
@@ -283,20 +282,24 @@ impl Connection<'_> {
         std::future::pending().await
     }
 
-    async fn opaque(&self, mut stream: Stream, connected: Result<Connected, Box<Failed>>) {
+    fn opaque(
+        &self,
+        mut stream: Stream,
+        connected: Result<Connected, Box<Failed>>,
+    ) -> Option<Rest<'w>> {
         let known = self.known(&stream, "tcp");
         stream.forget_peer_certificates();
         let opaque = Opaque {
             worker: self.worker,
             direction: Direction::Inbound,
             caller: self.caller,
-            authority: &self.original.to_string(),
+            authority: self.original.to_string().into(),
         };
-        opaque.carry(stream, connected, known).await;
+        opaque.carry(stream, connected, known)
     }
 
     /// Serves a connection of HTTP requests.
-    async fn http(&self, mut stream: Stream, version: Verdict) {
+    fn http(&self, mut stream: Stream, version: Verdict) -> Rest<'w> {
         let known = self.known(&stream, "default");
         let inbound = Rc::new(Inbound {
             worker: self.worker.clone(),
@@ -312,14 +315,18 @@ impl Connection<'_> {
         stream.forget_peer_certificates();
         let shared = &self.worker.shared;
         let (limits, drain) = (&shared.config.http, &shared.drain);
+        let deadlines = &self.worker.deadlines;
         if version == Verdict::Http2 {
-            h2::serve(stream, limits, drain, &self.worker.deadlines, inbound).await;
-        } else {
+            return Box::pin(async move {
+                h2::serve(stream, limits, drain, deadlines, inbound).await;
+            });
+        }
+        Box::pin(async move {
             tokio::select! {
                 _ = h1::serve(stream, limits, drain, &*inbound) => {}
                 () = inbound.caller.watchdog.stalled() => {}
             }
-        }
+        })
     }
 
     /// The edge of the connection. Who calls is known by its certificate, which names a service account.

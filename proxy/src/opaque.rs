@@ -6,9 +6,9 @@ use crate::{
     net::{stream::Stream, tunnel::tunnel},
     telemetry::{Direction, Entry},
     upstream::{Connected, Failed, Hold},
-    worker::Worker,
+    worker::{Rest, Worker},
 };
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
 /// No byte in either direction for so long ends an opaque connection (Envoy's `TcpProxy.idle_timeout`):
 /// pools of databases keep connections for much longer than an HTTP stream may rest.
@@ -20,7 +20,7 @@ pub(crate) struct Opaque<'w> {
     pub(crate) direction: Direction,
     pub(crate) caller: SocketAddr,
     /// What was dialled.
-    pub(crate) authority: &'w str,
+    pub(crate) authority: Arc<str>,
 }
 
 /// The other end of an opaque connection.
@@ -39,49 +39,53 @@ impl From<Connected> for Upstream {
     }
 }
 
-impl Opaque<'_> {
+impl<'w> Opaque<'w> {
     /// Carries bytes between the caller and the endpoint until both have finished. Without an endpoint, the
     /// caller's connection is reset: it must not take a failure for an end of data.
-    pub(crate) async fn carry(
-        &self,
+    pub(crate) fn carry(
+        self,
         downstream: Stream,
         upstream: Result<impl Into<Upstream>, Box<Failed>>,
         known: Known,
-    ) {
+    ) -> Option<Rest<'w>> {
         let started = self.worker.now();
         let Upstream { stream, hold } = match upstream {
             Ok(upstream) => upstream.into(),
             Err(failed) => {
-                self.worker.connections(self.direction).failed(failed.error);
-                self.log(
-                    &known,
-                    started.elapsed(),
-                    (0, 0),
-                    Some((failed.error, &failed.detail)),
-                );
-                tracing::debug!(
-                    authority = self.authority,
-                    reason = failed.error.reason(),
-                    detail = failed.detail,
-                    "an opaque connection has no endpoint"
-                );
-                // Fails only on a socket that is dead already.
-                let _ = downstream.reset_on_drop();
-                return;
+                self.failed(&downstream, &failed, &known);
+                return None;
             }
         };
         known.edge.tcp_opened();
-        let end = tunnel(downstream, stream, Some(IDLE_TIMEOUT)).await;
-        drop(hold);
-        let error = end.error.as_ref().map(tunnel_error);
-        known.edge.tcp_closed(end.a_to_b, end.b_to_a, error);
-        let detail = end.error.as_ref().map(ToString::to_string);
-        self.log(
-            &known,
-            started.elapsed(),
-            (end.a_to_b, end.b_to_a),
-            error.zip(detail.as_deref()),
+        // In a box of its own, or the future below would have room for it twice.
+        let tunnel = Box::new(tunnel(downstream, stream, Some(IDLE_TIMEOUT)));
+        Some(Box::pin(async move {
+            let end = tunnel.await;
+            drop(hold);
+            let error = end.error.as_ref().map(tunnel_error);
+            known.edge.tcp_closed(end.a_to_b, end.b_to_a, error);
+            let detail = end.error.as_ref().map(ToString::to_string);
+            self.log(
+                &known,
+                started.elapsed(),
+                (end.a_to_b, end.b_to_a),
+                error.zip(detail.as_deref()),
+            );
+        }))
+    }
+
+    fn failed(&self, downstream: &Stream, failed: &Failed, known: &Known) {
+        self.worker.connections(self.direction).failed(failed.error);
+        let error = Some((failed.error, failed.detail.as_str()));
+        self.log(known, Duration::ZERO, (0, 0), error);
+        tracing::debug!(
+            authority = &*self.authority,
+            reason = failed.error.reason(),
+            detail = failed.detail,
+            "an opaque connection has no endpoint"
         );
+        // Fails only on a socket that is dead already.
+        let _ = downstream.reset_on_drop();
     }
 
     fn log(
@@ -99,7 +103,7 @@ impl Opaque<'_> {
             direction: self.direction,
             protocol: "TCP",
             method: "",
-            authority: self.authority,
+            authority: &self.authority,
             path: "",
             status: None,
             grpc_status: None,

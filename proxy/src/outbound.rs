@@ -6,7 +6,7 @@
 //! [ timeout, retry -> cluster -> limits -> balancer -> pool (mTLS) ] -> header changes -> record
 //! ```
 //!
-//! [`serve`] is the way of a connection, [`Outbound::forward`] that of a request.
+//! [`begin`] is the way of a connection, [`Outbound::forward`] that of a request.
 
 mod carry;
 mod mirror;
@@ -37,7 +37,7 @@ use crate::{
     },
     telemetry::{Direction, Verdict as Counted},
     upstream::{Call, Connected, Failed, Sent},
-    worker::Worker,
+    worker::{Rest, Worker},
     xds::Resolution,
 };
 use http::{Method, Request, Response, Version, header::SET_COOKIE};
@@ -45,13 +45,16 @@ use std::{cell::RefCell, net::SocketAddr, pin::pin, rc::Rc, sync::Arc, time::Dur
 use tokio::net::TcpStream;
 use weft_xds_proto::names;
 
-/// Serves a connection of the application until it ends.
-pub(crate) async fn serve(worker: &Rc<Worker>, tcp: TcpStream, caller: SocketAddr) {
+/// Finds out where the connection goes and what it carries, to be served or carried until it ends.
+pub(crate) async fn begin(
+    worker: &Rc<Worker>,
+    tcp: TcpStream,
+    caller: SocketAddr,
+) -> Option<Rest<'_>> {
     match worker.shared.config.mode {
         Mode::Transparent => {
-            if let Some(original) = worker.original_destination(&tcp) {
-                intercepted(worker, Stream::tcp(tcp), caller, original).await;
-            }
+            let original = worker.original_destination(&tcp)?;
+            intercepted(worker, Stream::tcp(tcp), caller, original).await
         }
         Mode::Explicit => explicit(worker, Stream::tcp(tcp), caller).await,
     }
@@ -63,34 +66,30 @@ async fn intercepted(
     stream: Stream,
     caller: SocketAddr,
     original: SocketAddr,
-) {
+) -> Option<Rest<'_>> {
     let name = names::address(original);
     match worker.shared.destinations.resolve(&name).await {
         Ok(Resolution::Known(handle)) => known(worker, stream, caller, handle).await,
-        // In boxes: the connections that most are do without the memory of these.
-        Ok(Resolution::Unknown) => {
-            Box::pin(carry::pass_through(worker, stream, caller, original)).await;
-        }
-        Err(error) => Box::pin(unavailable(worker, stream, caller, &name, error)).await,
+        Ok(Resolution::Unknown) => carry::pass_through(worker, stream, caller, original).await,
+        Err(error) => unavailable(worker, stream, caller, &name, error).await,
     }
 }
 
 /// A connection to the proxy itself: every request names its own destination.
-async fn explicit(worker: &Rc<Worker>, mut stream: Stream, caller: SocketAddr) {
+async fn explicit(worker: &Rc<Worker>, mut stream: Stream, caller: SocketAddr) -> Option<Rest<'_>> {
     let limits = &worker.shared.config.http;
-    if let Some(version) = detection::http_version(&mut stream, limits.header_timeout).await {
-        let target = Target::Named(RefCell::default());
-        http(worker, stream, caller, version, target).await;
-    }
+    let version = detection::http_version(&mut stream, limits.header_timeout).await?;
+    let target = Target::Named(RefCell::default());
+    Some(http(worker, stream, caller, version, target))
 }
 
-/// A connection to a destination of the mesh: finds out what it speaks, and serves or carries it.
+/// A connection to a destination of the mesh: finds out what it speaks.
 async fn known(
     worker: &Rc<Worker>,
     mut stream: Stream,
     caller: SocketAddr,
     handle: Arc<DestinationHandle>,
-) {
+) -> Option<Rest<'_>> {
     handle.touch(worker.now().into_std());
     let destination = handle.load();
     let connections = worker.connections(Direction::Outbound);
@@ -106,12 +105,12 @@ async fn known(
         }
         Protocol::Tcp => {
             connections.detected(Counted::Declared);
-            Speaks::Opaque(Box::pin(carry::dial(worker, &destination)).await)
+            Speaks::Opaque(carry::dial(worker, &destination).await)
         }
         Protocol::Detect => {
             let spoke_http = worker.memory.borrow().speaks_http(&destination.name);
             let dial = carry::dial(worker, &destination);
-            let found = Box::pin(detection::detect(&mut stream, spoke_http, dial)).await;
+            let found = detection::detect(&mut stream, spoke_http, dial).await;
             worker.memory.borrow_mut().learn(&destination.name, &found);
             if let Some(verdict) = found.counted {
                 connections.detected(verdict);
@@ -119,49 +118,23 @@ async fn known(
             found.speaks
         }
     };
+    let target = Target::Fixed(handle);
     match speaks {
-        Speaks::Http1 => {
-            http(
-                worker,
-                stream,
-                caller,
-                Verdict::Http1,
-                Target::Fixed(handle),
-            )
-            .await
-        }
-        Speaks::Http2 => {
-            http(
-                worker,
-                stream,
-                caller,
-                Verdict::Http2,
-                Target::Fixed(handle),
-            )
-            .await
-        }
-        Speaks::Opaque(upstream) => {
-            Box::pin(carry::opaque(
-                worker,
-                stream,
-                caller,
-                &destination,
-                upstream,
-            ))
-            .await;
-        }
-        Speaks::Nothing => {}
+        Speaks::Http1 => Some(http(worker, stream, caller, Verdict::Http1, target)),
+        Speaks::Http2 => Some(http(worker, stream, caller, Verdict::Http2, target)),
+        Speaks::Opaque(upstream) => carry::opaque(worker, stream, caller, &destination, upstream),
+        Speaks::Nothing => None,
     }
 }
 
 /// The configuration of the destination could not be had. Who speaks HTTP is told so.
-async fn unavailable(
-    worker: &Rc<Worker>,
+async fn unavailable<'w>(
+    worker: &'w Rc<Worker>,
     mut stream: Stream,
     caller: SocketAddr,
     name: &str,
     error: RequestError,
-) {
+) -> Option<Rest<'w>> {
     let nowhere = async {
         Err(failed(
             error,
@@ -170,31 +143,29 @@ async fn unavailable(
     };
     let target = Target::Unavailable(error);
     match detection::detect(&mut stream, false, nowhere).await.speaks {
-        Speaks::Http1 => http(worker, stream, caller, Verdict::Http1, target).await,
-        Speaks::Http2 => http(worker, stream, caller, Verdict::Http2, target).await,
+        Speaks::Http1 => Some(http(worker, stream, caller, Verdict::Http1, target)),
+        Speaks::Http2 => Some(http(worker, stream, caller, Verdict::Http2, target)),
         Speaks::Opaque(upstream) => {
             let opaque = Opaque {
                 worker,
                 direction: Direction::Outbound,
                 caller,
-                authority: name,
+                authority: name.into(),
             };
-            opaque
-                .carry(stream, upstream, worker.edges.unknown("tcp"))
-                .await;
+            opaque.carry(stream, upstream, worker.edges.unknown("tcp"))
         }
-        Speaks::Nothing => {}
+        Speaks::Nothing => None,
     }
 }
 
 /// Serves a connection of HTTP requests.
-async fn http(
+fn http(
     worker: &Rc<Worker>,
     stream: Stream,
     caller: SocketAddr,
     version: Verdict,
     target: Target,
-) {
+) -> Rest<'_> {
     let outbound = Rc::new(Outbound {
         worker: worker.clone(),
         caller: worker.caller(Direction::Outbound, caller, None),
@@ -203,13 +174,16 @@ async fn http(
     let shared = &worker.shared;
     let (limits, drain) = (&shared.config.http, &shared.outbound_drain);
     if version == Verdict::Http2 {
-        h2::serve(stream, limits, drain, &worker.deadlines, outbound).await;
-    } else {
+        return Box::pin(async move {
+            h2::serve(stream, limits, drain, &worker.deadlines, outbound).await;
+        });
+    }
+    Box::pin(async move {
         tokio::select! {
             _ = h1::serve(stream, limits, drain, &*outbound) => {}
             () = outbound.caller.watchdog.stalled() => {}
         }
-    }
+    })
 }
 
 /// Answers the requests of one connection of the application.
@@ -486,7 +460,11 @@ impl Outbound {
         let worker = self.worker.clone();
         let caller = self.caller.address;
         let upgrade = Upgrade::then(move |downstream| async move {
-            carry::opaque(&worker, downstream, caller, &destination, Ok(connected)).await;
+            let connected = Ok(connected);
+            if let Some(rest) = carry::opaque(&worker, downstream, caller, &destination, connected)
+            {
+                rest.await;
+            }
         });
         let response = exchange.respond(Response::new(Body::Empty));
         response.map(|_| Body::Upgrade(upgrade))

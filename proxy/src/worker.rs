@@ -8,7 +8,7 @@ use crate::{
     config::{Config, Mode},
     deadline::Deadlines,
     detection::Memory,
-    drain::Drain,
+    drain::{Drain, Guard},
     edges::Edges,
     exchange::{Caller, Known, Watchdog},
     inbound,
@@ -23,6 +23,7 @@ use std::{
     cell::RefCell,
     io,
     net::{IpAddr, SocketAddr, TcpListener as StdListener},
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -40,6 +41,10 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// How often the worker lets go of the edges it has looked up, so that idle ones can be evicted.
 const RELEASE_EDGES: u64 = 60;
+
+/// What a connection does until it ends, once it is known what it carries. In a box, which is all that it holds
+/// while it rests.
+pub(crate) type Rest<'w> = Pin<Box<dyn Future<Output = ()> + 'w>>;
 
 /// What the workers of a proxy share.
 #[derive(Debug)]
@@ -165,10 +170,7 @@ impl Worker {
                 Ok((tcp, caller)) => {
                     let guard = self.shared.drain_of(direction).guard();
                     let worker = self.clone();
-                    spawn_local(async move {
-                        worker.connection(tcp, canonical(caller), direction).await;
-                        drop(guard);
-                    });
+                    spawn_local(worker.connection(tcp, canonical(caller), direction, guard));
                 }
                 // The connection was gone before we took it: accept(2), Linux passes such errors on.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
@@ -181,11 +183,21 @@ impl Worker {
         }
     }
 
-    async fn connection(self: Rc<Self>, tcp: TcpStream, caller: SocketAddr, direction: Direction) {
+    async fn connection(
+        self: Rc<Self>,
+        tcp: TcpStream,
+        caller: SocketAddr,
+        direction: Direction,
+        _guard: Guard,
+    ) {
         let _open = self.connections(direction).open();
-        match direction {
-            Direction::Outbound => outbound::serve(&self, tcp, caller).await,
-            Direction::Inbound => inbound::serve(&self, tcp, caller).await,
+        // In a box: a connection that lasts does without the memory of its beginning.
+        let rest = match direction {
+            Direction::Outbound => Box::pin(outbound::begin(&self, tcp, caller)).await,
+            Direction::Inbound => Box::pin(inbound::begin(&self, tcp, caller)).await,
+        };
+        if let Some(rest) = rest {
+            rest.await;
         }
     }
 

@@ -35,6 +35,12 @@ impl Watchdog {
         self.current.replace(Rc::downgrade(exchange));
     }
 
+    /// The exchange is over. Lets go of its memory too, which the connection would hold until the next one.
+    pub(super) fn rest(&self) {
+        self.deadline.set(None);
+        self.current.take();
+    }
+
     /// Returns when the connection is to be ended.
     pub(crate) async fn stalled(&self) {
         loop {

@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     fmt, io,
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -11,7 +11,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, sleep_until},
+    time::{Instant, Sleep, sleep},
 };
 
 use super::{splice::Splice, stream::Stream};
@@ -70,51 +70,99 @@ pub enum Side {
 /// Half-close is kept: when one side finishes sending, the other receives FIN (after close_notify under TLS)
 /// and may go on sending. Peeked bytes go first. Between plaintext sockets, bulk data stays in the kernel.
 /// An idle tunnel holds neither a buffer nor a pipe.
-pub async fn tunnel(mut a: Stream, mut b: Stream, idle: Option<Duration>) -> TunnelEnd {
+pub fn tunnel(mut a: Stream, mut b: Stream, idle: Option<Duration>) -> Tunnel {
     let splices = !a.is_tls() && !b.is_tls();
-    let mut forth = Direction::new(Side::A, Side::B, a.take_peeked(), splices);
-    let mut back = Direction::new(Side::B, Side::A, b.take_peeked(), splices);
-    let mut last_active = Instant::now();
-    let mut timer = pin!(idle.map(|idle| sleep_until(last_active + idle)));
-    let ended = std::future::poll_fn(|cx| {
-        let before = forth.moved + back.moved;
+    Tunnel {
+        forth: Direction::new(Side::A, Side::B, a.take_peeked(), splices),
+        back: Direction::new(Side::B, Side::A, b.take_peeked(), splices),
+        rest: idle.map(Rest::new),
+        a,
+        b,
+    }
+}
+
+/// A tunnel that carries bytes as it is polled. Thousands of them rest at a time, so that it is written by hand: an
+/// `async fn` would have room for its streams twice.
+#[derive(Debug)]
+pub struct Tunnel {
+    a: Stream,
+    b: Stream,
+    forth: Direction,
+    back: Direction,
+    rest: Option<Rest>,
+}
+
+impl Future for Tunnel {
+    type Output = TunnelEnd;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<TunnelEnd> {
+        let error = ready!(self.poll_carry(cx)).err();
+        if error.is_some() {
+            for stream in [&self.a, &self.b] {
+                // Fails only on a socket that is dead already.
+                let _ = stream.reset_on_drop();
+            }
+        }
+        Poll::Ready(TunnelEnd {
+            a_to_b: self.forth.moved,
+            b_to_a: self.back.moved,
+            error,
+        })
+    }
+}
+
+impl Tunnel {
+    fn poll_carry(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), TunnelError>> {
+        let before = self.forth.moved + self.back.moved;
         let halves = (
-            forth.poll(cx, &mut a, &mut b)?,
-            back.poll(cx, &mut b, &mut a)?,
+            self.forth.poll(cx, &mut self.a, &mut self.b)?,
+            self.back.poll(cx, &mut self.b, &mut self.a)?,
         );
         if let (Poll::Ready(()), Poll::Ready(())) = halves {
             return Poll::Ready(Ok(()));
         }
-        let (Some(idle), Some(mut timer)) = (idle, timer.as_mut().as_pin_mut()) else {
-            return Poll::Pending;
-        };
-        if forth.moved + back.moved != before {
-            last_active = Instant::now();
-        }
-        // The timer is moved only when it fires: a busy tunnel costs the timer wheel nothing.
-        while timer.as_mut().poll(cx).is_ready() {
-            if last_active.elapsed() >= idle {
-                return Poll::Ready(Err(TunnelError::Idle(idle)));
-            }
-            timer.as_mut().reset(last_active + idle);
-        }
-        Poll::Pending
-    })
-    .await;
-    if ended.is_err() {
-        for stream in [&a, &b] {
-            // Fails only on a socket that is dead already.
-            let _ = stream.reset_on_drop();
+        let moved = self.forth.moved + self.back.moved != before;
+        match &mut self.rest {
+            Some(rest) => rest.poll_over(cx, moved).map(Err),
+            None => Poll::Pending,
         }
     }
-    TunnelEnd {
-        a_to_b: forth.moved,
-        b_to_a: back.moved,
-        error: ended.err(),
+}
+
+/// How long nothing has moved.
+#[derive(Debug)]
+struct Rest {
+    at_most: Duration,
+    since: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Rest {
+    fn new(at_most: Duration) -> Self {
+        Self {
+            at_most,
+            since: Instant::now(),
+            timer: Box::pin(sleep(at_most)),
+        }
+    }
+
+    fn poll_over(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<TunnelError> {
+        if moved {
+            self.since = Instant::now();
+        }
+        // The timer is moved only when it fires: a busy tunnel costs the timer wheel nothing.
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if self.since.elapsed() >= self.at_most {
+                return Poll::Ready(TunnelError::Idle(self.at_most));
+            }
+            self.timer.as_mut().reset(self.since + self.at_most);
+        }
+        Poll::Pending
     }
 }
 
 /// One direction of a tunnel.
+#[derive(Debug)]
 struct Direction {
     from: Side,
     to: Side,
@@ -128,7 +176,7 @@ struct Direction {
     moved: u64,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 enum Phase {
     /// The sender may have more.
     Open,

@@ -8,7 +8,7 @@ use crate::{
     snapshot::Destination,
     telemetry::Direction,
     upstream::{Connected, Failed},
-    worker::Worker,
+    worker::{Rest, Worker},
 };
 use std::{net::SocketAddr, rc::Rc, time::Duration};
 use tokio::net::TcpStream;
@@ -35,13 +35,13 @@ pub(super) async fn dial(
 }
 
 /// Carries a connection to the endpoint that it was dialled for.
-pub(super) async fn opaque(
-    worker: &Rc<Worker>,
+pub(super) fn opaque<'w>(
+    worker: &'w Rc<Worker>,
     stream: Stream,
     caller: SocketAddr,
     destination: &Destination,
     upstream: Result<Connected, Box<Failed>>,
-) {
+) -> Option<Rest<'w>> {
     let endpoint = match &upstream {
         Ok(connected) => Some(&connected.endpoint),
         Err(failed) => failed.endpoint.as_ref(),
@@ -54,9 +54,9 @@ pub(super) async fn opaque(
         worker,
         direction: Direction::Outbound,
         caller,
-        authority: &destination.name,
+        authority: destination.name.clone(),
     };
-    opaque.carry(stream, upstream, known).await;
+    opaque.carry(stream, upstream, known)
 }
 
 /// A destination outside of the mesh: carried to where it was going, as it is.
@@ -65,14 +65,14 @@ pub(super) async fn pass_through(
     stream: Stream,
     caller: SocketAddr,
     original: SocketAddr,
-) {
+) -> Option<Rest<'_>> {
     let mut known = worker.edges.unknown("passthrough");
     known.endpoint = Some(original);
     let opaque = Opaque {
         worker,
         direction: Direction::Outbound,
         caller,
-        authority: &names::address(original),
+        authority: names::address(original).into(),
     };
     let connect = TcpStream::connect(original);
     let upstream = match tokio::time::timeout(PASSTHROUGH_CONNECT_TIMEOUT, connect).await {
@@ -89,5 +89,5 @@ pub(super) async fn pass_through(
             format!("{original} did not answer the TCP handshake"),
         )),
     };
-    opaque.carry(stream, upstream, known).await;
+    opaque.carry(stream, upstream, known)
 }

@@ -15,6 +15,11 @@ use std::{
 /// their responses complete.
 const MOST_IDLE: usize = 256;
 
+/// What a burst has left behind goes before the idle timeout: all but so many connections, once nobody has needed
+/// them for so long. Each of them takes memory at both ends.
+const KEPT_IDLE: usize = 16;
+const SURPLUS_TIMEOUT: Duration = Duration::from_secs(20);
+
 /// A connection that was used so recently is not looked at again before a request that could be replayed.
 /// No server retires idle connections so soon, and the look is a system call.
 const SURELY_OPEN: Duration = Duration::from_millis(100);
@@ -116,16 +121,19 @@ impl Pool {
         });
     }
 
-    /// Closes what has been idle for too long, and what the endpoint closed in the meantime: otherwise it
-    /// would keep half a connection until someone tried to use it.
+    /// Closes what has been idle for too long, what a burst has left behind, and what the endpoint closed in the
+    /// meantime: otherwise it would keep half a connection until someone tried to use it.
     pub(super) fn retire_idle(&self, idle_timeout: Duration, now: Instant) {
         let learned = self.keep_alive.get().limit(now);
         let most = learned.map_or(idle_timeout, |learned| learned.min(idle_timeout));
         let mut youngest_closed = None;
         self.change(|idle| {
+            let mut surplus = idle.len().saturating_sub(KEPT_IDLE);
             idle.retain_mut(|idle| {
                 let age = now.saturating_duration_since(idle.since);
-                if age >= most {
+                let left_behind = surplus > 0 && age >= SURPLUS_TIMEOUT;
+                surplus = surplus.saturating_sub(1);
+                if age >= most || left_behind {
                     return false;
                 }
                 let open = idle.connection.is_open();
@@ -135,6 +143,9 @@ impl Pool {
                 }
                 open
             });
+            if idle.len() <= KEPT_IDLE {
+                idle.shrink_to(KEPT_IDLE);
+            }
         });
         if let Some(age) = youngest_closed {
             self.learn(|keep_alive| keep_alive.closed(age, now));

@@ -44,12 +44,12 @@ impl Upgrade {
     }
 
     /// Carries bytes until both sides are done.
-    pub(super) async fn run(self, downstream: Stream) {
+    pub(super) fn run(self, downstream: Stream) -> Pin<Box<dyn Future<Output = ()>>> {
         match self.0 {
-            Inner::Continuation(continuation) => continuation(downstream).await,
-            Inner::Upstream(upstream) => {
+            Inner::Continuation(continuation) => continuation(downstream),
+            Inner::Upstream(upstream) => Box::pin(async move {
                 tunnel(downstream, *upstream, None).await;
-            }
+            }),
         }
     }
 }

@@ -81,6 +81,21 @@ fn connections_that_were_not_used_for_the_idle_timeout_are_closed() {
 }
 
 #[test]
+fn connections_that_a_burst_left_behind_are_closed_before_the_idle_timeout() {
+    worker(async {
+        let (address, server) = servers::http1().await;
+        let upstreams = upstreams();
+        let cluster = live(&upstreams, cluster(&[address]));
+        warm(&cluster, &server, 20).await;
+        upstreams.sweep(now() + Duration::from_secs(19));
+        assert_eq!(only_endpoint(&cluster).counters.http1_idle.read(), 20);
+        upstreams.sweep(now() + Duration::from_secs(21));
+        assert_eq!(only_endpoint(&cluster).counters.http1_idle.read(), 16);
+        server.until(|server| server.open.get() == 16).await;
+    });
+}
+
+#[test]
 fn a_connection_is_retired_before_the_endpoint_closes_it_as_it_said() {
     worker(async {
         let (address, server) = servers::http1().await;

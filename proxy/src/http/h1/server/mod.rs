@@ -7,7 +7,7 @@ mod wait;
 
 use std::{
     future::poll_fn,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll},
 };
@@ -21,7 +21,7 @@ use self::{
     wait::{Next, Wait},
 };
 use super::{
-    IncomingBody, Refusal,
+    IncomingBody, Refusal, Upgrade,
     framing::decode::{Decoded, Decoder},
     head::{HeadLimits, parse::RequestHead},
     informational,
@@ -76,63 +76,110 @@ pub enum ServeEnd {
 ///
 /// A draining proxy says `Connection: close` with every response. A connection between requests is not cut
 /// at once, as a request may be on its way: it has [`HttpLimits::drain_grace`] left.
-pub async fn serve<H: Handler>(
+// Not an `async fn`, whose future would keep the place of `io` for as long as the connection lasts.
+pub fn serve<H: Handler>(
     io: Stream,
     limits: &HttpLimits,
     drain: &Drain,
     handler: &H,
-) -> ServeEnd {
+) -> impl Future<Output = ServeEnd> {
     let exchange = Exchange::new(Wire::new(io));
-    let mut wait = Wait::new(limits, drain);
-    loop {
-        let head = match poll_fn(|cx| wait.poll_next(&exchange, cx)).await {
-            Next::Request(head) => head,
-            Next::Refuse(refusal) => {
-                let response = handler.refused(&refusal);
-                let asked = Asked::unreadable();
-                let answered = answer::send(response, asked, &exchange, limits, drain).await;
-                if let Answered::Abort(error) = answered {
-                    return ServeEnd::Aborted(error);
-                }
-                close::linger(&exchange).await;
-                return ServeEnd::Refused(refusal.error);
-            }
-            Next::End(end) => {
-                close::part(&exchange).await;
-                return end;
-            }
-        };
-        let asked = Asked::new(&head);
-        let response = {
+    async move {
+        let mut wait = Wait::new(limits, drain);
+        loop {
             // In a box: a connection between two requests does without the memory of one.
-            let request = receive(head, &exchange, limits.into());
-            let mut handling = Box::pin(handler.handle(request));
-            poll_fn(|cx| poll_respond(&exchange, handling.as_mut(), cx)).await
-        };
-        let response = match response {
-            Ok(response) => response,
-            Err(RequestError::DownstreamReset) => {
-                return ServeEnd::Aborted(RequestError::DownstreamReset);
-            }
-            Err(error) => handler.refused(&error.into()),
-        };
-        match answer::send(response, asked, &exchange, limits, drain).await {
-            Answered::Keep => {}
-            Answered::Close => {
-                close::linger(&exchange).await;
-                return ServeEnd::Closed;
-            }
-            Answered::Abort(error) => return ServeEnd::Aborted(error),
-            Answered::Upgrade(upgrade, _observers) => {
-                let Some(wire) = exchange.into_wire() else {
-                    tracing::error!("a request body outlived its request: no stream to upgrade");
-                    return ServeEnd::Aborted(RequestError::Internal);
+            let serving: Pin<Box<dyn Future<Output = Served> + '_>> =
+                match poll_fn(|cx| wait.poll_next(&exchange, cx)).await {
+                    Next::Request(head) => {
+                        Box::pin(answer(head, &exchange, limits, drain, handler))
+                    }
+                    Next::Refuse(refusal) => {
+                        Box::pin(refuse(refusal, &exchange, limits, drain, handler))
+                    }
+                    Next::End(end) => Box::pin(part(end, &exchange)),
                 };
-                upgrade.run(wire.into_stream()).await;
-                return ServeEnd::Upgraded;
+            match serving.await {
+                Served::Keep => {}
+                Served::End(end) => return end,
+                Served::Upgrade(upgrade, _observers) => {
+                    let Some(wire) = exchange.into_wire() else {
+                        tracing::error!(
+                            "a request body outlived its request: no stream to upgrade"
+                        );
+                        return ServeEnd::Aborted(RequestError::Internal);
+                    };
+                    upgrade.run(wire.into_stream()).await;
+                    return ServeEnd::Upgraded;
+                }
             }
         }
     }
+}
+
+/// What a connection does after a request.
+enum Served {
+    /// It waits for the next.
+    Keep,
+    /// It has ended.
+    End(ServeEnd),
+    /// It speaks another protocol from here on. The body is what watches it.
+    Upgrade(Upgrade, Body),
+}
+
+/// Has a request handled, and sends the response.
+async fn answer<H: Handler>(
+    head: RequestHead,
+    exchange: &Rc<Exchange>,
+    limits: &HttpLimits,
+    drain: &Drain,
+    handler: &H,
+) -> Served {
+    let asked = Asked::new(&head);
+    let response = {
+        let request = receive(head, exchange, limits.into());
+        let mut handling = pin!(handler.handle(request));
+        poll_fn(|cx| poll_respond(exchange, handling.as_mut(), cx)).await
+    };
+    let response = match response {
+        Ok(response) => response,
+        Err(RequestError::DownstreamReset) => {
+            return Served::End(ServeEnd::Aborted(RequestError::DownstreamReset));
+        }
+        Err(error) => handler.refused(&error.into()),
+    };
+    match answer::send(response, asked, exchange, limits, drain).await {
+        Answered::Keep => Served::Keep,
+        Answered::Close => {
+            close::linger(exchange).await;
+            Served::End(ServeEnd::Closed)
+        }
+        Answered::Abort(error) => Served::End(ServeEnd::Aborted(error)),
+        Answered::Upgrade(upgrade, observers) => Served::Upgrade(upgrade, observers),
+    }
+}
+
+/// Answers what never became a request. Nothing behind it can be read.
+async fn refuse<H: Handler>(
+    refusal: Refusal,
+    exchange: &Rc<Exchange>,
+    limits: &HttpLimits,
+    drain: &Drain,
+    handler: &H,
+) -> Served {
+    let response = handler.refused(&refusal);
+    match answer::send(response, Asked::unreadable(), exchange, limits, drain).await {
+        Answered::Abort(error) => Served::End(ServeEnd::Aborted(error)),
+        _ => {
+            close::linger(exchange).await;
+            Served::End(ServeEnd::Refused(refusal.error))
+        }
+    }
+}
+
+/// Says goodbye.
+async fn part(end: ServeEnd, exchange: &Exchange) -> Served {
+    close::part(exchange).await;
+    Served::End(end)
 }
 
 /// Makes the head a request. A body that has come with it is handed over whole.
