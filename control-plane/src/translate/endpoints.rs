@@ -46,7 +46,7 @@ struct Endpoint {
     identity: Option<SpiffeId>,
     workload: Arc<str>,
     namespace: Arc<str>,
-    /// 1 unless the algorithm of the cluster looks at weights: every proxy's others would, too.
+    /// 1 unless the cluster's algorithm is a weighted one: an Envoy looks at weights under the others, too.
     weight: NonZeroU16,
 }
 

@@ -22,7 +22,7 @@ use envoy_types::pb::envoy::config::route::v3::{
     Route, RouteAction, RouteConfiguration, VirtualHost as VirtualHostMessage, route::Action,
     route_action::ClusterSpecifier,
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use weft_xds_proto::names::authority;
 
 /// The name of Envoy's outbound listener and of its routes.
@@ -148,8 +148,10 @@ fn hosts(
     };
     // What a gRPC client calls a target by is the service itself.
     if form == Form::Grpc {
-        let host = host_of(name);
-        return vec![everything(Resolved::of(world, service, port).entries(host))];
+        let resolved = Resolved::of(world, service, port);
+        return vec![everything(
+            resolved.entries(resolved.position(host_of(name))),
+        )];
     }
     let Resolved { hosts, .. } = Resolved::of(world, service, port);
     hosts
@@ -186,31 +188,24 @@ fn hosts_of_service(world: &World, service: &Service) -> Vec<VirtualHost> {
         .flat_map(|port| {
             let cluster = canonical(world, service, port);
             let resolved = Resolved::of(world, service, port);
-            let mut hosts: Vec<VirtualHost> = Vec::new();
+            // By which of the hosts of routes the names are among.
+            let mut names: BTreeMap<Option<usize>, Vec<String>> = BTreeMap::new();
             for host in [host_of(&cluster).to_owned()]
                 .into_iter()
                 .chain(short_hosts(service))
             {
-                let entries = resolved.entries(&host);
-                let with_port = authority(&host, port.port);
-                let domains = [
-                    Some(with_port),
-                    (Some(port) == without_port).then_some(host),
-                ];
-                let domains = domains.into_iter().flatten();
-                match hosts.iter_mut().find(|other| other.entries == entries) {
-                    Some(other) => other.domains.extend(domains),
-                    None => {
-                        let domains: Vec<String> = domains.collect();
-                        hosts.push(VirtualHost {
-                            name: domains[0].as_str().into(),
-                            domains,
-                            entries,
-                        });
-                    }
-                }
+                let names = names.entry(resolved.position(&host)).or_default();
+                names.push(authority(&host, port.port));
+                names.extend((Some(port) == without_port).then_some(host));
             }
-            hosts
+            let entries = move |position| resolved.entries(position);
+            names
+                .into_iter()
+                .map(move |(position, domains)| VirtualHost {
+                    name: domains[0].as_str().into(),
+                    domains,
+                    entries: entries(position),
+                })
         })
         .collect()
 }
@@ -245,19 +240,22 @@ impl Resolved {
         }
     }
 
-    /// What becomes of requests to a host.
-    fn entries(&self, host: &str) -> Vec<Entry> {
+    /// Where a host stands among [`Self::hosts`], if anywhere.
+    fn position(&self, host: &str) -> Option<usize> {
         let host = Hostname {
             name: host.into(),
             wildcard: false,
         };
-        self.hosts
-            .iter()
-            .find(|(hostname, _)| match hostname {
-                None => true,
-                Some(hostname) => hostname.covers(&host),
-            })
-            .map(|(_, entries)| entries.clone())
+        self.hosts.iter().position(|(hostname, _)| match hostname {
+            None => true,
+            Some(hostname) => hostname.covers(&host),
+        })
+    }
+
+    /// What becomes of requests to hosts at a position.
+    fn entries(&self, position: Option<usize>) -> Vec<Entry> {
+        position
+            .map(|position| self.hosts[position].1.clone())
             .unwrap_or_default()
     }
 }

@@ -1,8 +1,11 @@
 //! Connections to endpoints, as `Cluster` has them: how many, how long, and what they speak.
 
-use super::super::{
-    dialect::Form,
-    proto::{any, duration, limit_of, number, percent},
+use super::{
+    super::{
+        dialect::Form,
+        proto::{any, duration, limit_of, number, percent},
+    },
+    outlier,
 };
 use crate::world::{
     ConnectionPolicy, Limits, Protocol,
@@ -28,8 +31,6 @@ use envoy_types::pb::envoy::{
     },
 };
 use std::{num::NonZeroU32, time::Duration};
-
-use super::outlier;
 
 /// The key of [`HttpProtocolOptions`] in a cluster.
 const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
@@ -96,7 +97,7 @@ fn keepalive(keepalive: &TcpKeepalive) -> UpstreamConnectionOptions {
 
 /// A sidecar speaks what its caller spoke, and needs to be told no more than what a policy says.
 fn weft_options(transport: &Transport) -> Option<HttpProtocolOptions> {
-    (has_http_settings(transport)).then(|| HttpProtocolOptions {
+    has_http_settings(transport).then(|| HttpProtocolOptions {
         common_http_protocol_options: common_options(transport),
         upstream_protocol_options: Some(as_downstream(transport)),
         ..HttpProtocolOptions::default()
