@@ -198,45 +198,32 @@ impl<'c> Persistent<'c> {
         outcome: &Outcome,
         request: &mut Request<Body>,
     ) -> Result<Duration, Option<Ending>> {
+        let attempted = attempted(outcome);
+        if !retry::matches(self.retry, &attempted) {
+            return Err(match outcome {
+                _ if self.tries.get().retries() == 0 => None,
+                Ok(_) => Some(Ending::Success),
+                Err(_) => Some(Ending::Exhausted),
+            });
+        }
         let circumstances = Circumstances {
             method: &self.method,
             attempts: self.tries.get().attempts,
             replayable: self.body.is_kept(),
+            retry_after: outcome
+                .as_ref()
+                .ok()
+                .and_then(|sent| retry_after::of(sent.response.headers(), SystemTime::now())),
             left: self.left(),
             random: fastrand::f64(),
         };
-        match retry::decide(self.retry, &self.attempted(outcome), &circumstances) {
-            Decision::Settled if self.tries.get().retries() == 0 => Err(None),
-            Decision::Settled => Err(Some(match outcome {
-                Ok(_) => Ending::Success,
-                Err(_) => Ending::Exhausted,
-            })),
+        match retry::decide(self.retry, &attempted, &circumstances) {
+            Decision::Settled => Err(None),
             Decision::GiveUp(ending) => Err(Some(ending)),
             Decision::Again(_) if !self.spend() => Err(Some(Ending::Budget)),
             Decision::Again(wait) => match self.restore(request) {
                 true => Ok(wait),
                 false => Err(Some(Ending::Body)),
-            },
-        }
-    }
-
-    /// What is to be known of an outcome.
-    pub(super) fn attempted(&self, outcome: &Outcome) -> Attempted {
-        match outcome {
-            Ok(Sent {
-                response, endpoint, ..
-            }) => Attempted::Answered {
-                status: response.status(),
-                grpc_status: reply::grpc_status(response.headers()),
-                retry_after: self
-                    .retry
-                    .retry_after
-                    .and_then(|_| retry_after::of(response.headers(), SystemTime::now())),
-                processed: processed(response, endpoint),
-            },
-            Err(failed) => Attempted::Failed {
-                error: failed.error,
-                processed: failed.processed,
             },
         }
     }
@@ -322,6 +309,21 @@ impl Observer for Patience {
         if let BodyEnd::Complete { .. } = end {
             self.begin();
         }
+    }
+}
+
+/// What is to be known of an outcome.
+pub(super) fn attempted(outcome: &Outcome) -> Attempted {
+    match outcome {
+        Ok(sent) => Attempted::Answered {
+            status: sent.response.status(),
+            grpc_status: reply::grpc_status(sent.response.headers()),
+            processed: processed(&sent.response, &sent.endpoint),
+        },
+        Err(failed) => Attempted::Failed {
+            error: failed.error,
+            processed: failed.processed,
+        },
     }
 }
 

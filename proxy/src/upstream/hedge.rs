@@ -1,7 +1,9 @@
 //! Hedging: a second attempt at a request while the first is under way.
 
-use super::call::{Outcome, Persistent, discard};
-use super::retry;
+use super::{
+    call::{Outcome, Persistent, attempted, discard},
+    retry,
+};
 use crate::{http::body::Body, snapshot::retry::Hedge};
 use futures_util::future::{Either, select};
 use http::Request;
@@ -34,7 +36,7 @@ impl Persistent<'_> {
 
     /// What came first if it is good; otherwise what the other attempt comes to, unless that is worse.
     async fn better(&self, outcome: Outcome, other: impl Future<Output = Outcome>) -> Outcome {
-        if outcome.is_ok() && !retry::matches(self.retry, &self.attempted(&outcome)) {
+        if outcome.is_ok() && !retry::matches(self.retry, &attempted(&outcome)) {
             return outcome;
         }
         match other.await {

@@ -21,8 +21,6 @@ pub(super) enum Attempted {
         status: StatusCode,
         /// There when the answer has only trailers: no message of the call was answered.
         grpc_status: Option<u8>,
-        /// For how long the endpoint asks to be left alone.
-        retry_after: Option<Duration>,
         /// Whether the application has seen the request, which its proxy may know that it has not.
         processed: Processed,
     },
@@ -41,6 +39,8 @@ pub(super) struct Circumstances<'r> {
     pub(super) attempts: u32,
     /// Whether it can be sent once more, its body included.
     pub(super) replayable: bool,
+    /// For how long the endpoint asks to be left alone.
+    pub(super) retry_after: Option<Duration>,
     /// How much of its time is left, where that has an end.
     pub(super) left: Option<Duration>,
     /// From 0 to 1, exclusive.
@@ -128,12 +128,12 @@ pub(super) fn decide(
     if !request.replayable {
         return Decision::GiveUp(Ending::Body);
     }
-    let asked = match (attempted, retry.retry_after) {
-        (Attempted::Answered { retry_after, .. }, Some(longest)) => match retry_after {
-            Some(asked) if *asked > longest => return Decision::GiveUp(Ending::RetryAfter),
-            asked => asked.unwrap_or_default(),
-        },
-        _ => Duration::ZERO,
+    let asked = match (request.retry_after, retry.retry_after) {
+        (Some(asked), Some(longest)) if asked > longest => {
+            return Decision::GiveUp(Ending::RetryAfter);
+        }
+        (Some(asked), Some(_)) => asked,
+        (None, _) | (_, None) => Duration::ZERO,
     };
     // On top of what was asked for: everybody was asked for the same.
     let wait = asked.saturating_add(backoff(&retry.backoff, request.attempts, request.random));
@@ -183,7 +183,6 @@ fn allowance(on: &Conditions, attempted: &Attempted) -> Option<Allowance> {
             status,
             grpc_status,
             processed,
-            ..
         } => answer_matches(on, status, grpc_status, processed),
         Attempted::Failed { error, processed } => failure_matches(on, error, processed),
     }

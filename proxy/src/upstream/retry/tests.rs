@@ -35,6 +35,7 @@ fn first_try_of(method: &Method) -> Circumstances<'_> {
         method,
         attempts: 1,
         replayable: true,
+        retry_after: None,
         left: None,
         random: 0.5,
     }
@@ -44,7 +45,6 @@ fn answered(status: u16) -> Attempted {
     Attempted::Answered {
         status: StatusCode::from_u16(status).unwrap(),
         grpc_status: None,
-        retry_after: None,
         processed: Processed::Maybe,
     }
 }
@@ -53,7 +53,6 @@ fn answered_grpc(code: u8) -> Attempted {
     Attempted::Answered {
         status: StatusCode::OK,
         grpc_status: Some(code),
-        retry_after: None,
         processed: Processed::Maybe,
     }
 }
@@ -194,7 +193,6 @@ fn what_may_have_been_processed_is_left_alone_unless_its_method_is_allowed() {
     let turned_away = Attempted::Answered {
         status: StatusCode::SERVICE_UNAVAILABLE,
         grpc_status: None,
-        retry_after: None,
         processed: Processed::Never,
     };
     for never in [failed(RequestError::UpstreamConnectFailed), turned_away] {
@@ -266,29 +264,20 @@ fn nobody_waits_beyond_the_end_of_the_request() {
 #[test]
 fn retry_after_is_kept_to_up_to_what_the_policy_says() {
     let seconds = Duration::from_secs;
-    let asks = |asked| Attempted::Answered {
-        status: StatusCode::SERVICE_UNAVAILABLE,
-        grpc_status: None,
-        retry_after: Some(asked),
-        processed: Processed::Maybe,
+    let asks = |retry: &Retry, asked| {
+        let get = Circumstances {
+            retry_after: Some(seconds(asked)),
+            ..first_try_of(&Method::GET)
+        };
+        decide(retry, &answered(503), &get)
     };
-    let get = first_try_of(&Method::GET);
     let keeps = Retry {
         retry_after: Some(seconds(5)),
         ..on_server_errors()
     };
-    assert_eq!(
-        decide(&keeps, &asks(seconds(5)), &get),
-        Decision::Again(seconds(5) + BASE)
-    );
-    assert_eq!(
-        decide(&keeps, &asks(seconds(6)), &get),
-        Decision::GiveUp(Ending::RetryAfter)
-    );
-    assert_eq!(
-        decide(&on_server_errors(), &asks(seconds(6)), &get),
-        Decision::Again(BASE)
-    );
+    assert_eq!(asks(&keeps, 5), Decision::Again(seconds(5) + BASE));
+    assert_eq!(asks(&keeps, 6), Decision::GiveUp(Ending::RetryAfter));
+    assert_eq!(asks(&on_server_errors(), 6), Decision::Again(BASE));
 }
 
 #[test]
