@@ -21,8 +21,10 @@ pub struct Cluster {
     pub idle_timeout: Duration,
     /// A connection that has carried so many requests is closed (`max_requests_per_connection`). Absent: none is.
     pub max_requests_per_connection: Option<NonZeroU32>,
-    /// `UpstreamConnectionOptions.tcp_keepalive`. Absent: the kernel sends no probes.
-    pub tcp_keepalive: Option<TcpKeepalive>,
+    /// `UpstreamConnectionOptions.tcp_keepalive`, for connections that are opened from now on.
+    pub tcp_keepalive: TcpKeepalive,
+    /// HTTP/2 towards endpoints, for connections that are opened from now on.
+    pub http2: Http2,
     /// What may be in use at once.
     pub limits: Limits,
     /// When endpoints are given a rest. Absent: never.
@@ -52,7 +54,8 @@ impl Cluster {
             connect_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(60),
             max_requests_per_connection: None,
-            tcp_keepalive: None,
+            tcp_keepalive: TcpKeepalive::default(),
+            http2: Http2::default(),
             limits: Limits::default(),
             breaker: None,
             retry_budget: RetryBudget::default(),
@@ -180,12 +183,35 @@ pub enum Zone {
 /// Probes on a silent connection (`envoy.config.core.v3.TcpKeepalive`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TcpKeepalive {
-    /// Silence before the first probe. Default 60 s.
+    /// Silence before the first probe, in whole seconds. Default 60 s.
     pub time: Duration,
-    /// Between probes. Default 10 s.
+    /// Between probes, in whole seconds. Default 15 s.
     pub interval: Duration,
-    /// Unanswered probes that end the connection. Default 3.
+    /// Unanswered probes that end the connection. Default 4.
     pub probes: NonZeroU32,
+}
+
+impl Default for TcpKeepalive {
+    /// Without an answer the connection breaks after two minutes, not after the hours of the system's defaults.
+    fn default() -> Self {
+        Self {
+            time: Duration::from_secs(60),
+            interval: Duration::from_secs(15),
+            probes: some(4),
+        }
+    }
+}
+
+/// What the proxy allows on an HTTP/2 connection to an endpoint (`Http2ProtocolOptions`). Absent: what the proxy has
+/// for all connections ([`HttpLimits`](crate::http::limits::HttpLimits)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Http2 {
+    /// Streams at once, when the endpoint allows as many (`max_concurrent_streams`).
+    pub concurrent_streams: Option<NonZeroU32>,
+    /// Bytes of a response under way to us (`initial_stream_window_size`).
+    pub stream_window: Option<NonZeroU32>,
+    /// Bytes of all responses of a connection (`initial_connection_window_size`).
+    pub connection_window: Option<NonZeroU32>,
 }
 
 /// Limits of a cluster over all workers of the proxy (`CircuitBreakers.thresholds`). What passes a limit

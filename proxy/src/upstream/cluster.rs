@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     error::RequestError,
+    http::limits::HttpLimits,
     net::stream::Stream,
     snapshot::{
         Cluster, Endpoint,
@@ -24,6 +25,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     fmt, mem,
+    num::NonZeroU32,
     rc::Rc,
     sync::{Arc, Weak},
     time::{Duration, Instant},
@@ -178,9 +180,11 @@ impl LiveCluster {
         alpn: Alpn,
     ) -> Result<Stream, ConnectError> {
         let within = self.connect_timeout();
+        let keepalive = self.state.borrow().config.tcp_keepalive;
         let config = endpoint.config();
         let attempt = self.attempt(endpoint);
-        let opened = self.shared.connector.connect(&config, alpn, within).await;
+        let connector = &self.shared.connector;
+        let opened = connector.connect(&config, alpn, keepalive, within).await;
         match &opened {
             // Only for opaque bytes is the time to connect the latency: a request has its own.
             Ok(_) if alpn == Alpn::Tcp => attempt.connected(),
@@ -196,6 +200,24 @@ impl LiveCluster {
     /// How many retries there may be.
     pub(super) fn retry_budget(&self) -> RetryBudget {
         self.state.borrow().config.retry_budget
+    }
+
+    /// How many requests a connection carries before it is closed.
+    pub(super) fn max_requests_per_connection(&self) -> Option<NonZeroU32> {
+        self.state.borrow().config.max_requests_per_connection
+    }
+
+    /// The limits of a connection that is opened now: what the cluster says, else what all connections have.
+    pub(super) fn http_limits(&self) -> HttpLimits {
+        let own = self.state.borrow().config.http2;
+        let all = &self.shared.http;
+        let or = |own: Option<NonZeroU32>, all| own.map_or(all, NonZeroU32::get);
+        HttpLimits {
+            max_concurrent_streams: or(own.concurrent_streams, all.max_concurrent_streams),
+            stream_window: or(own.stream_window, all.stream_window),
+            connection_window: or(own.connection_window, all.connection_window),
+            ..all.clone()
+        }
     }
 
     /// The version that the cluster speaks.

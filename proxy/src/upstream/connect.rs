@@ -3,12 +3,12 @@
 use crate::{
     error::RequestError,
     net::{self, stream::Stream},
-    snapshot::Endpoint,
+    snapshot::{Endpoint, cluster::TcpKeepalive},
     tls::{self, Alpn, Identity},
 };
 use futures_util::future::LocalBoxFuture;
 use rustls_pki_types::ServerName;
-use socket2::{SockRef, TcpKeepalive};
+use socket2::{SockRef, TcpKeepalive as Probes};
 use std::{collections::HashSet, io, net::IpAddr, rc::Rc, sync::Arc, time::Duration};
 use tokio::{
     net::TcpStream,
@@ -16,19 +16,15 @@ use tokio::{
 };
 use weft_xds_proto::spiffe::SpiffeId;
 
-/// When the kernel begins to ask a silent peer whether it is still there, and how often: without an answer
-/// the connection breaks after two minutes, not after the hours of the system's defaults.
-const KEEPALIVE_TIME: Duration = Duration::from_secs(60);
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
-const KEEPALIVE_PROBES: u32 = 4;
-
 /// Opens connections to endpoints. A seam: tests put other networks behind it.
 pub trait Connector {
-    /// Connects within the time, ready to carry what `alpn` says. Nothing but the TLS handshake has been sent.
+    /// Connects within the time, ready to carry what `alpn` says, with probes as told while nothing is carried.
+    /// Nothing but the TLS handshake has been sent.
     fn connect<'a>(
         &'a self,
         endpoint: &'a Endpoint,
         alpn: Alpn,
+        keepalive: TcpKeepalive,
         within: Duration,
     ) -> LocalBoxFuture<'a, Result<Stream, ConnectError>>;
 }
@@ -75,6 +71,7 @@ impl WorkloadConnector {
         &self,
         endpoint: &Endpoint,
         alpn: Alpn,
+        keepalive: TcpKeepalive,
         deadline: Instant,
     ) -> Result<Stream, ConnectError> {
         let address = endpoint.address;
@@ -95,7 +92,7 @@ impl WorkloadConnector {
             },
         };
 
-        let tcp = timeout_at(deadline, open(endpoint))
+        let tcp = timeout_at(deadline, open(endpoint, keepalive))
             .await
             .map_err(|_| {
                 ConnectError::new(
@@ -153,9 +150,10 @@ impl Connector for WorkloadConnector {
         &'a self,
         endpoint: &'a Endpoint,
         alpn: Alpn,
+        keepalive: TcpKeepalive,
         within: Duration,
     ) -> LocalBoxFuture<'a, Result<Stream, ConnectError>> {
-        Box::pin(self.connect_by(endpoint, alpn, Instant::now() + within))
+        Box::pin(self.connect_by(endpoint, alpn, keepalive, Instant::now() + within))
     }
 }
 
@@ -168,14 +166,14 @@ impl ConnectError {
     }
 }
 
-async fn open(endpoint: &Endpoint) -> io::Result<TcpStream> {
+async fn open(endpoint: &Endpoint, keepalive: TcpKeepalive) -> io::Result<TcpStream> {
     let tcp = TcpStream::connect(endpoint.address).await?;
     tcp.set_nodelay(true)?;
     SockRef::from(&tcp).set_tcp_keepalive(
-        &TcpKeepalive::new()
-            .with_time(KEEPALIVE_TIME)
-            .with_interval(KEEPALIVE_INTERVAL)
-            .with_retries(KEEPALIVE_PROBES),
+        &Probes::new()
+            .with_time(keepalive.time)
+            .with_interval(keepalive.interval)
+            .with_retries(keepalive.probes.get()),
     )?;
     Ok(tcp)
 }

@@ -20,6 +20,7 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     io::{self, IoSlice},
+    num::NonZeroU32,
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
@@ -48,16 +49,21 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    /// A stream on the connection that has the fewest, if one has room. Forgets connections that are closed
-    /// or were told to go away: their streams finish without the pool.
-    pub(super) fn stream(&self) -> Option<StreamSlot> {
+    /// A stream on the connection that has the fewest, if one has room and has not carried `most` requests. Forgets
+    /// connections that are closed or were told to go away: their streams finish without the pool.
+    pub(super) fn stream(&self, most: Option<NonZeroU32>) -> Option<StreamSlot> {
         let mut connections = self.connections.borrow_mut();
-        connections.retain(|connection| !connection.is_closed());
-        connections
+        connections.retain(|connection| connection.is_useful());
+        let least_busy = connections
             .iter()
             .filter(|connection| connection.has_room())
-            .min_by_key(|connection| connection.streams.get())
-            .map(StreamSlot::on)
+            .min_by_key(|connection| connection.streams.get())?;
+        let carried = least_busy.carried.get() + 1;
+        least_busy.carried.set(carried);
+        if most.is_some_and(|most| carried >= most.get().into()) {
+            least_busy.spent.set(true);
+        }
+        Some(StreamSlot::on(least_busy))
     }
 
     /// Whether no connection takes requests, not even later.
@@ -90,7 +96,7 @@ impl Pool {
     /// Lets go of connections that carried no stream for too long.
     pub(super) fn retire_idle(&self, idle_timeout: Duration, now: Instant) {
         self.connections.borrow_mut().retain(|connection| {
-            !connection.is_closed() && !connection.is_idle_for(idle_timeout, now)
+            connection.is_useful() && !connection.is_idle_for(idle_timeout, now)
         });
     }
 
@@ -140,6 +146,10 @@ pub(super) struct Connection {
     sender: RefCell<SendRequest<Body>>,
     driver: Rc<Driver>,
     streams: Cell<u32>,
+    /// Requests so far.
+    carried: Cell<u64>,
+    /// It has carried as many requests as it may.
+    spent: Cell<bool>,
     most_streams: u32,
     idle_since: Cell<Instant>,
     /// Told when a stream ends.
@@ -193,6 +203,8 @@ impl Connection {
             sender: RefCell::new(sender),
             driver,
             streams: Cell::new(0),
+            carried: Cell::new(0),
+            spent: Cell::new(false),
             most_streams: limits.max_concurrent_streams,
             idle_since: Cell::new(super::now()),
             freed,
@@ -205,9 +217,15 @@ impl Connection {
         self.sender.borrow().is_closed()
     }
 
+    /// Whether it takes requests, now or later, or has some in hand.
+    fn is_useful(&self) -> bool {
+        !self.is_closed() && !(self.spent.get() && self.streams.get() == 0)
+    }
+
     fn has_room(&self) -> bool {
         let streams = self.streams.get();
-        streams < self.most_streams
+        !self.spent.get()
+            && streams < self.most_streams
             && self
                 .driver
                 .most_streams()

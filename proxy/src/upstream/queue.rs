@@ -150,7 +150,9 @@ impl LiveCluster {
 
     /// Takes back a connection whose response is complete.
     pub(super) fn give_back(&self, endpoint: Rc<LiveEndpoint>, idle: http1::Idle) {
-        if endpoint.is_retired() {
+        let most = self.max_requests_per_connection();
+        let spent = most.is_some_and(|most| idle.connection.requests() >= most.get().into());
+        if spent || endpoint.is_retired() {
             return;
         }
         let admits = endpoint.gate.admits(super::now());

@@ -315,7 +315,7 @@ impl LiveCluster {
         }
         let mut unsent = 0;
         loop {
-            let stream = match endpoint.http2.stream() {
+            let stream = match endpoint.http2.stream(self.max_requests_per_connection()) {
                 Some(stream) => stream,
                 // Seldom, and large: not in the memory of every request.
                 None => terms
@@ -375,7 +375,7 @@ impl LiveCluster {
         let mut permit = None;
         let mut in_vain = 0;
         loop {
-            if let Some(stream) = endpoint.http2.stream() {
+            if let Some(stream) = endpoint.http2.stream(self.max_requests_per_connection()) {
                 return Ok(stream);
             }
             if let Some(opening) = endpoint.http2.opening() {
@@ -423,9 +423,10 @@ impl LiveCluster {
             Err(error) => Err(error),
             Ok(stream) => {
                 let attempt = self.attempt(&endpoint);
+                let limits = self.http_limits();
                 let handshake = http2::Connection::handshake(
                     stream,
-                    &self.shared.http,
+                    &limits,
                     endpoint.counters.clone(),
                     self.queue.stream_freed.clone(),
                     permit,

@@ -145,6 +145,28 @@ fn cluster(cluster: &Arc<ClusterConfig>) -> Value {
         },
         "connect_timeout": seconds(settings.connect_timeout),
         "idle_timeout": seconds(settings.idle_timeout),
+        "max_requests_per_connection": settings.max_requests_per_connection,
+        "tcp_keepalive": {
+            "time": seconds(settings.tcp_keepalive.time),
+            "interval": seconds(settings.tcp_keepalive.interval),
+            "probes": settings.tcp_keepalive.probes,
+        },
+        "http2": {
+            "concurrent_streams": settings.http2.concurrent_streams,
+            "stream_window": settings.http2.stream_window,
+            "connection_window": settings.http2.connection_window,
+        },
+        "slow_start": settings.slow_start.as_ref().map(|slow_start| json!({
+            "window": seconds(slow_start.window),
+            "aggression": slow_start.aggression,
+            "minimum": slow_start.minimum.as_f64(),
+        })),
+        "zone": format!("{:?}", settings.zone),
+        "panic_threshold": settings.panic_threshold.as_f64(),
+        "retry_budget": {
+            "ratio": settings.retry_budget.ratio.as_f64(),
+            "floor": settings.retry_budget.floor,
+        },
         "limits": {
             "connections": settings.limits.connections,
             "pending": settings.limits.pending,

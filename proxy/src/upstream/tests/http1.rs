@@ -280,3 +280,19 @@ fn a_caller_of_http2_reaches_an_http1_endpoint_when_the_cluster_insists() {
         assert_eq!(answered_on(sent).await, 1);
     });
 }
+
+#[test]
+fn a_connection_that_has_carried_what_it_may_is_closed() {
+    worker(async {
+        let (address, server) = servers::http1().await;
+        let config = Cluster {
+            max_requests_per_connection: NonZeroU32::new(2),
+            ..cluster(&[address])
+        };
+        let cluster = live(&upstreams(), config);
+        for connection in [1, 1, 2, 2, 3] {
+            assert_eq!(answered_on(send(&cluster, "/").await).await, connection);
+        }
+        server.until(|server| server.open.get() == 1).await;
+    });
+}

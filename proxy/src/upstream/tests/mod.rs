@@ -15,7 +15,10 @@ use crate::{
     deadline::Deadlines,
     error::RequestError,
     http::{body::Body, limits::HttpLimits},
-    snapshot::{Cluster, Endpoint, Limits, WorkloadName, cluster::UpstreamHttp},
+    snapshot::{
+        Cluster, Endpoint, Limits, WorkloadName,
+        cluster::{Http2, UpstreamHttp},
+    },
     tls::Identity,
 };
 use http::{Method, Request, Version};

@@ -1,54 +1,37 @@
 //! `envoy.config.cluster.v3.Cluster`: how to choose among endpoints and talk to them.
 
+mod balancer;
+mod connections;
+
 use super::{
     Invalid, breaker, endpoints,
     field::{
-        At, Fault, ads, decode, is, non_zero, not_empty, own_metadata, positive, required,
-        unsupported,
+        At, Fault, ads, is, not_empty, own_metadata, percent, positive, required, unsupported,
     },
 };
-use crate::snapshot::{Cluster as Settings, Endpoint, Limits, LoadBalancer, cluster::UpstreamHttp};
-use crate::xds::dns::{Family, Host};
-use std::{sync::Arc, time::Duration};
+use crate::{
+    snapshot::{Cluster as Settings, Endpoint, cluster::Zone},
+    xds::dns::{Family, Host},
+};
+use std::sync::Arc;
 use weft_xds_proto::{
     envoy::{
         envoy::{
             config::{
                 cluster::v3::{
-                    CircuitBreakers, Cluster, LoadBalancingPolicy,
-                    cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, LbPolicy},
+                    Cluster,
+                    cluster::{ClusterDiscoveryType, DiscoveryType, DnsLookupFamily},
                 },
-                core::v3::{RoutingPriority, TransportSocket, transport_socket::ConfigType},
+                core::v3::{TransportSocket, transport_socket::ConfigType},
             },
-            extensions::{
-                load_balancing_policies::{
-                    least_request::v3::LeastRequest, round_robin::v3::RoundRobin,
-                },
-                transport_sockets::raw_buffer::v3::RawBuffer,
-                upstreams::http::v3::{
-                    HttpProtocolOptions,
-                    http_protocol_options::{
-                        UpstreamProtocolOptions, explicit_http_config::ProtocolConfig,
-                    },
-                },
-            },
+            extensions::transport_sockets::raw_buffer::v3::RawBuffer,
         },
         google::protobuf::Any,
     },
+    names::METADATA_KEY,
     resource::ResourceType,
-    weft::v1::{PeakEwma, ServiceMetadata},
+    weft::v1::{ServiceMetadata, service_metadata::ZonePreference},
 };
-
-/// Absent `connect_timeout` (Envoy's default).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Absent `HttpProtocolOptions.common_http_protocol_options.idle_timeout`.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Absent `weft.v1.PeakEwma.decay`.
-const DECAY: Duration = Duration::from_secs(10);
-/// Absent `weft.v1.PeakEwma.default_rtt`.
-const DEFAULT_RTT: Duration = Duration::from_millis(30);
-
-const HTTP_OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
 
 /// A cluster without its endpoints, or with a reference to them.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,23 +86,37 @@ fn config(cluster: Cluster) -> Result<ClusterConfig, Fault> {
 
     let known = |text: &str| if text.is_empty() { "unknown" } else { text }.into();
     let metadata = own_metadata::<ServiceMetadata>(cluster.metadata.as_ref())?.unwrap_or_default();
-    let options = http_options(&cluster)?;
+    let http = connections::http(&cluster)?;
+    let (load_balancer, slow_start) = balancer::balancing(&cluster)?;
+    let (limits, retry_budget) = connections::thresholds(&cluster)?;
+    let common = cluster.common_lb_config.as_ref();
+    let panic_threshold = common.and_then(|config| config.healthy_panic_threshold.as_ref());
+    let panic_threshold =
+        percent("healthy_panic_threshold", panic_threshold).at("common_lb_config")?;
+    let connect_timeout = positive("connect_timeout", cluster.connect_timeout.as_ref())?;
+    let default = Settings::new(name.clone());
     Ok(ClusterConfig {
         endpoints: source(&cluster, &name)?,
         settings: Settings {
             service: known(&metadata.service),
             namespace: known(&metadata.namespace),
-            load_balancer: load_balancer(&cluster)?,
-            connect_timeout: positive("connect_timeout", cluster.connect_timeout.as_ref())?
-                .unwrap_or(CONNECT_TIMEOUT),
-            idle_timeout: idle_timeout(options.as_ref()).at(HTTP_OPTIONS)?,
-            limits: limits(cluster.circuit_breakers.as_ref()).at("circuit_breakers")?,
+            load_balancer,
+            connect_timeout: connect_timeout.unwrap_or(default.connect_timeout),
+            idle_timeout: http.idle_timeout.unwrap_or(default.idle_timeout),
+            max_requests_per_connection: http.max_requests,
+            tcp_keepalive: connections::keepalive(&cluster)?,
+            http2: http.http2,
+            limits,
             breaker: breaker::breaker(
                 cluster.outlier_detection.as_ref(),
                 metadata.breaker.as_ref(),
             )?,
-            http_version: http_version(options.as_ref()).at(HTTP_OPTIONS)?,
-            ..Settings::new(name)
+            retry_budget,
+            slow_start,
+            zone: zone(metadata.zone_preference)?,
+            panic_threshold: panic_threshold.unwrap_or(default.panic_threshold),
+            http_version: http.version,
+            ..default
         },
     })
 }
@@ -191,130 +188,15 @@ fn family(family: i32) -> Result<Family, Fault> {
     }
 }
 
-/// `load_balancing_policy` decides when it is there, else `lb_policy`, whose default is round robin.
-fn load_balancer(cluster: &Cluster) -> Result<LoadBalancer, Fault> {
-    if let Some(policy) = &cluster.load_balancing_policy {
-        return first_known(policy).at("load_balancing_policy.policies");
-    }
-    match LbPolicy::try_from(cluster.lb_policy) {
-        Ok(LbPolicy::RoundRobin) => Ok(LoadBalancer::RoundRobin),
-        Ok(LbPolicy::LeastRequest) => Ok(LoadBalancer::LeastRequest),
-        Ok(
-            other @ (LbPolicy::RingHash
-            | LbPolicy::Random
-            | LbPolicy::Maglev
-            | LbPolicy::ClusterProvided
-            | LbPolicy::LoadBalancingPolicyConfig),
-        ) => Err(Fault::new(format!(
-            "{} is not supported by this proxy, only ROUND_ROBIN and LEAST_REQUEST are",
-            other.as_str_name()
-        ))
-        .at("lb_policy")),
-        Err(_) => Err(Fault::new(format!("{} is not a policy", cluster.lb_policy)).at("lb_policy")),
-    }
-}
-
-/// "The first policy that is supported" (`LoadBalancingPolicy.policies`).
-fn first_known(policy: &LoadBalancingPolicy) -> Result<LoadBalancer, Fault> {
-    let configs = policy.policies.iter().filter_map(|policy| {
-        policy
-            .typed_extension_config
-            .as_ref()?
-            .typed_config
-            .as_ref()
-    });
-    let mut unknown = Vec::new();
-    for any in configs {
-        if is::<PeakEwma>(any) {
-            return peak_ewma(&decode(any)?).at("weft.v1.PeakEwma");
-        }
-        if is::<LeastRequest>(any) {
-            return Ok(LoadBalancer::LeastRequest);
-        }
-        if is::<RoundRobin>(any) {
-            return Ok(LoadBalancer::RoundRobin);
-        }
-        unknown.push(any.type_url.as_str());
-    }
-    Err(Fault::new(format!(
-        "none is supported by this proxy: {unknown:?}"
-    )))
-}
-
-fn peak_ewma(policy: &PeakEwma) -> Result<LoadBalancer, Fault> {
-    Ok(LoadBalancer::PeakEwma {
-        decay: positive("decay", policy.decay.as_ref())?.unwrap_or(DECAY),
-        default_rtt: positive("default_rtt", policy.default_rtt.as_ref())?.unwrap_or(DEFAULT_RTT),
-    })
-}
-
-fn limits(breakers: Option<&CircuitBreakers>) -> Result<Limits, Fault> {
-    let default = Limits::default();
-    let Some((position, thresholds)) = breakers.and_then(|breakers| {
-        breakers
-            .thresholds
-            .iter()
-            .enumerate()
-            .find(|(_, thresholds)| thresholds.priority == RoutingPriority::Default as i32)
-    }) else {
-        return Ok(default);
-    };
-    let limit = |field, value, default| Ok(non_zero(field, value)?.unwrap_or(default));
-    let limits = || {
-        Ok(Limits {
-            connections: limit(
-                "max_connections",
-                thresholds.max_connections.as_ref(),
-                default.connections,
-            )?,
-            pending: limit(
-                "max_pending_requests",
-                thresholds.max_pending_requests.as_ref(),
-                default.pending,
-            )?,
-            requests: limit(
-                "max_requests",
-                thresholds.max_requests.as_ref(),
-                default.requests,
-            )?,
-        })
-    };
-    limits().at(format_args!("thresholds[{position}]"))
-}
-
-fn http_options(cluster: &Cluster) -> Result<Option<HttpProtocolOptions>, Fault> {
-    cluster
-        .typed_extension_protocol_options
-        .get(HTTP_OPTIONS)
-        .map(|any| decode(any).at(HTTP_OPTIONS))
-        .transpose()
-}
-
-fn idle_timeout(options: Option<&HttpProtocolOptions>) -> Result<Duration, Fault> {
-    let timeout = options
-        .and_then(|options| options.common_http_protocol_options.as_ref())
-        .and_then(|options| options.idle_timeout.as_ref());
-    // Zero would be "never" to Envoy; connections that are kept for ever are what servers reset.
-    Ok(positive("common_http_protocol_options.idle_timeout", timeout)?.unwrap_or(IDLE_TIMEOUT))
-}
-
-fn http_version(options: Option<&HttpProtocolOptions>) -> Result<UpstreamHttp, Fault> {
-    match options.and_then(|options| options.upstream_protocol_options.as_ref()) {
-        None
-        | Some(
-            UpstreamProtocolOptions::UseDownstreamProtocolConfig(_)
-            | UpstreamProtocolOptions::AutoConfig(_),
-        ) => Ok(UpstreamHttp::AsDownstream),
-        Some(UpstreamProtocolOptions::ExplicitHttpConfig(explicit)) => {
-            match &explicit.protocol_config {
-                Some(ProtocolConfig::HttpProtocolOptions(_)) => Ok(UpstreamHttp::Http1),
-                Some(ProtocolConfig::Http2ProtocolOptions(_)) => Ok(UpstreamHttp::Http2),
-                Some(ProtocolConfig::Http3ProtocolOptions(_)) => {
-                    Err(Fault::new("is not supported by this proxy")
-                        .at("explicit_http_config.http3_protocol_options"))
-                }
-                None => Err(Fault::new("is required").at("explicit_http_config.protocol_config")),
-            }
-        }
+fn zone(preference: i32) -> Result<Zone, Fault> {
+    match ZonePreference::try_from(preference) {
+        Ok(ZonePreference::Off) => Ok(Zone::Off),
+        Ok(ZonePreference::Prefer) => Ok(Zone::Prefer),
+        Ok(ZonePreference::Strict) => Ok(Zone::Strict),
+        Err(_) => Err(Fault::new(format!("{preference} is not a preference"))
+            .at("zone_preference")
+            .at(format_args!(
+                "metadata.typed_filter_metadata[{METADATA_KEY:?}]"
+            ))),
     }
 }

@@ -68,6 +68,16 @@ pub(super) fn endpoints(assignment: ClusterLoadAssignment) -> Result<Arc<[Arc<En
             }
         }
     }
+    // Envoy's bound as well; schedules of turns count on it.
+    let weights = best
+        .iter()
+        .map(|endpoint: &Arc<Endpoint>| endpoint.weight.get());
+    let total: u64 = weights.map(u64::from).sum();
+    if total > u32::MAX.into() {
+        let reason =
+            format!("all load_balancing_weight together must be <= 4294967295, got {total}");
+        return Err(Fault::new(reason).at("endpoints"));
+    }
     Ok(best.into())
 }
 

@@ -5,7 +5,7 @@ use std::{fmt::Display, time::Duration};
 use weft_xds_proto::envoy::{
     envoy::{
         config::core::v3::{ConfigSource, Metadata, config_source::ConfigSourceSpecifier},
-        r#type::v3::{FractionalPercent, fractional_percent::DenominatorType},
+        r#type::v3::{FractionalPercent, Percent, fractional_percent::DenominatorType},
     },
     google::protobuf::{Any, Duration as ProtoDuration, UInt32Value},
 };
@@ -179,6 +179,18 @@ pub(super) fn share(
         );
     }
     Ok(Share::millionths(value.numerator * (1_000_000 / whole)))
+}
+
+/// A share in percent. Absent is the caller's to decide.
+pub(super) fn percent(field: &str, value: Option<&Percent>) -> Result<Option<Share>, Fault> {
+    let Some(&Percent { value }) = value else {
+        return Ok(None);
+    };
+    // Not a number is neither.
+    if !(0.0..=100.0).contains(&value) {
+        return Err(Fault::new(format!("must be 0 to 100, got {value}")).at(field));
+    }
+    Ok(Some(Share::millionths((value * 1e4).round() as u32)))
 }
 
 /// The only source there is: this very stream.
