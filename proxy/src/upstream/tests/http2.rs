@@ -222,15 +222,13 @@ fn a_caller_of_http1_reaches_an_http2_endpoint_when_the_cluster_insists() {
 fn a_connection_that_has_carried_what_it_may_is_closed() {
     worker(async {
         let (address, server) = servers::http2(100).await;
-        let upstreams = upstreams();
         let config = Cluster {
             max_requests_per_connection: NonZeroU32::new(2),
             ..cluster(&[address])
         };
-        let cluster = live(&upstreams, config);
+        let cluster = live(&upstreams(), config);
         for connection in [1, 1, 2, 2, 3] {
-            let sent = cluster.send(Version::HTTP_2, &mut get("/")).await;
-            assert_eq!(answered_on(sent).await, connection);
+            assert_eq!(answered_on(send(&cluster, "/").await).await, connection);
         }
         server.until(|server| server.open.get() == 1).await;
     });
@@ -248,13 +246,9 @@ fn a_cluster_may_allow_fewer_streams_than_the_endpoint() {
             ..cluster(&[address])
         };
         let cluster = live(&upstreams(), config);
-        let first = {
-            let cluster = cluster.clone();
-            spawn_local(async move { cluster.send(Version::HTTP_2, &mut get("/wait")).await })
-        };
+        let first = send_in_background(&cluster, "/wait");
         server.until(|server| server.waiting.get() == 1).await;
-        let second = cluster.send(Version::HTTP_2, &mut get("/")).await;
-        assert_eq!(answered_on(second).await, 2);
+        assert_eq!(answered_on(send(&cluster, "/").await).await, 2);
         server.go(1);
         assert_eq!(answered_on(first.await.unwrap()).await, 1);
     });
