@@ -96,6 +96,8 @@ struct Census {
     panic: bool,
     /// Until when somebody is in slow start.
     starting: Option<Instant>,
+    /// Nobody is kept back or in slow start, and the first zone takes everything: as a rule.
+    ordinary: bool,
 }
 
 impl Balancer {
@@ -125,6 +127,7 @@ impl Balancer {
                 due: Some(now),
                 panic: false,
                 starting: None,
+                ordinary: false,
             },
         }
     }
@@ -132,6 +135,37 @@ impl Balancer {
     /// The index of the endpoint to use; `None` when there is none, or when every breaker keeps its endpoint back.
     /// The endpoints are those that it was made for. `random` is 64 uniform bits.
     pub(crate) fn pick<E: Load>(
+        &mut self,
+        endpoints: &[E],
+        choice: &Choice<'_>,
+        now: Instant,
+        random: u64,
+    ) -> Option<usize> {
+        if choice.avoid.is_empty()
+            && self.census.ordinary
+            && let Some(zone) = self.zones.first_mut()
+        {
+            let kept_back = Cell::new(false);
+            let admitted = |endpoint: &E| match endpoint.admits(now) {
+                true => 1.0,
+                false => {
+                    kept_back.set(true);
+                    0.0
+                }
+            };
+            let picked = zone.pick(endpoints, admitted, choice.hash, now, random);
+            if !kept_back.get() {
+                return picked;
+            }
+            // Nobody was when last seen: there may be too few left by now.
+            self.count(endpoints, now);
+        }
+        self.pick_among_few(endpoints, choice, now, random)
+    }
+
+    /// When not every endpoint may take all of its share, or not every zone.
+    #[cold]
+    fn pick_among_few<E: Load>(
         &mut self,
         endpoints: &[E],
         choice: &Choice<'_>,
@@ -223,15 +257,16 @@ impl Balancer {
         let window = self.slow_start.as_ref().map(|config| config.window);
         let starting = window.and_then(|window| {
             let last = used().filter_map(Load::joined).max()?;
-            Some(last + window)
+            Some(last + window).filter(|until| *until > now)
         });
         // A single endpoint is not panicked over: nobody else suffers when its breaker opens.
         let fewest = self.panic_threshold.as_f64() * all as f64;
         let panic = all > 1 && (admitted as f64) < fewest;
         self.census = Census {
-            due: (admitted < all).then(|| now + RECOUNT),
+            due: (admitted < all || starting.is_some()).then(|| now + RECOUNT),
             panic,
             starting,
+            ordinary: false,
         };
         for (zone, share) in self.zones.iter().zip(&mut self.shares) {
             let members = endpoints[zone.members.clone()].iter().enumerate();
@@ -244,6 +279,8 @@ impl Balancer {
         for (zone, share) in self.zones.iter_mut().zip(&self.shares) {
             zone.share = *share;
         }
+        let all_near = self.zones.first().is_some_and(|own| own.share >= 1.0);
+        self.census.ordinary = all_near && admitted == all && starting.is_none();
     }
 }
 
