@@ -219,7 +219,8 @@ impl Connection {
 
     /// Whether it takes requests, now or later, or has some in hand.
     fn is_useful(&self) -> bool {
-        !self.is_closed() && !(self.spent.get() && self.streams.get() == 0)
+        let done = self.spent.get() && self.streams.get() == 0;
+        !(done || self.is_closed())
     }
 
     fn has_room(&self) -> bool {
