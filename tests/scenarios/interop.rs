@@ -146,7 +146,7 @@ fn get(address: SocketAddr, host: &str, path: &str) -> anyhow::Result<String> {
     Ok(body)
 }
 
-fn ads_bootstrap(mesh: &Mesh, api_type: &str, metadata: Value) -> Value {
+pub(crate) fn ads_bootstrap(mesh: &Mesh, api_type: &str, metadata: Value) -> Value {
     let control_plane = mesh.control_plane_address(names::XDS_PLAINTEXT_PORT);
     let ads = json!({ "ads": {}, "resource_api_version": "V3" });
     json!({

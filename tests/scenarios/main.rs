@@ -1,5 +1,6 @@
 //! The scenarios of the whole mesh.
 
+mod alike;
 mod hostile;
 mod identity;
 mod interop;
@@ -7,6 +8,7 @@ mod lifecycle;
 mod pair;
 mod peers;
 mod protocols;
+mod resilience;
 mod scale;
 
 use std::process::ExitCode;
@@ -19,5 +21,7 @@ fn main() -> ExitCode {
     let suite = protocols::add(suite);
     let suite = lifecycle::add(suite);
     let suite = scale::add(suite);
+    let suite = resilience::add(suite);
+    let suite = alike::add(suite);
     hostile::add(suite).run()
 }

@@ -1,10 +1,10 @@
 //! Load that notices every failure: callers in a closed loop, each with a connection of its own.
 
-use super::grpc;
+use super::{grpc, moody::ID};
 use anyhow::{Context, bail, ensure};
 use bytes::{Bytes, BytesMut};
-use http::{Request, header};
-use http_body_util::{BodyExt, Empty, StreamBody};
+use http::{Method, Request, header};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::{
     body::Frame,
     client::conn::{http1, http2},
@@ -12,11 +12,12 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::{
     net::SocketAddr,
+    ops::Range,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::net::TcpStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -37,9 +38,69 @@ pub struct Load {
 struct Shared {
     stop: AtomicBool,
     leave: AtomicBool,
+    sent: AtomicU64,
     done: AtomicU64,
     failed: AtomicU64,
     failures: Mutex<Vec<String>>,
+    answers: Mutex<Vec<Answer>>,
+}
+
+/// When a request of HTTP/1.1 was answered, and how long that took.
+#[derive(Debug, Clone, Copy)]
+struct Answer {
+    at: Instant,
+    latency: Duration,
+}
+
+/// The requests of one load.
+#[derive(Debug, Clone)]
+pub struct Requests {
+    method: Method,
+    path: &'static str,
+    pause: Option<Range<Duration>>,
+    identified: bool,
+}
+
+impl Requests {
+    /// GETs without a body, one after the other.
+    pub fn get(path: &'static str) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            pause: None,
+            identified: false,
+        }
+    }
+
+    /// POSTs with a small body, each with an [`ID`] of its own, one after the other.
+    pub fn post(path: &'static str) -> Self {
+        Self {
+            method: Method::POST,
+            identified: true,
+            ..Self::get(path)
+        }
+    }
+
+    /// A pause of random length on each connection before every request.
+    pub fn paused(mut self, pause: Range<Duration>) -> Self {
+        self.pause = Some(pause);
+        self
+    }
+
+    async fn next(&self, shared: &Shared) -> http::Result<Request<Full<Bytes>>> {
+        if let Some(Range { start, end }) = self.pause {
+            tokio::time::sleep(start + (end - start).mul_f64(fastrand::f64())).await;
+        }
+        let request = Request::builder()
+            .method(&self.method)
+            .uri(self.path)
+            .header(header::HOST, "echo");
+        if self.identified {
+            let id = shared.sent.fetch_add(1, Ordering::Relaxed).to_string();
+            return request.header(ID, &id).body(Full::from(id));
+        }
+        request.body(Full::default())
+    }
 }
 
 /// What the load has seen.
@@ -56,8 +117,18 @@ pub struct Report {
 impl Load {
     /// GETs `path` on so many connections of HTTP/1.1, each kept as long as the other side lets it.
     pub fn http1(pod: &Pod, address: SocketAddr, path: &'static str, connections: usize) -> Self {
+        Self::http1_of(pod, address, Requests::get(path), connections)
+    }
+
+    /// Sends such requests on so many connections of HTTP/1.1, each kept as long as the other side lets it.
+    pub fn http1_of(
+        pod: &Pod,
+        address: SocketAddr,
+        requests: Requests,
+        connections: usize,
+    ) -> Self {
         Self::start(pod, connections, move |shared| {
-            http1_caller(shared, address, path)
+            http1_caller(shared, address, requests.clone())
         })
     }
 
@@ -98,6 +169,15 @@ impl Load {
     /// How many were not, so far.
     pub fn failed(&self) -> u64 {
         self.shared.failed.load(Ordering::Relaxed)
+    }
+
+    /// The latency that all but one in a hundred of the requests of HTTP/1.1 kept to that were answered since.
+    pub fn p99_since(&self, since: Instant) -> Option<Duration> {
+        let answers = self.shared.answers.lock().expect("no caller panicked");
+        let recent = answers.iter().rev().take_while(|answer| answer.at >= since);
+        let mut latencies: Vec<_> = recent.map(|answer| answer.latency).collect();
+        latencies.sort_unstable();
+        latencies.get(latencies.len() * 99 / 100).copied()
     }
 
     /// From now on a caller whose connection is ended in order, by `Connection: close` or GOAWAY, makes no other.
@@ -158,6 +238,14 @@ impl Shared {
         }
     }
 
+    fn answered(&self, started: Instant) {
+        let at = Instant::now();
+        let latency = at - started;
+        let mut answers = self.answers.lock().expect("no caller panicked");
+        answers.push(Answer { at, latency });
+        self.done.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn fail(&self, error: &anyhow::Error) {
         self.failed.fetch_add(1, Ordering::Relaxed);
         let mut failures = self.failures.lock().expect("no caller panicked");
@@ -167,9 +255,9 @@ impl Shared {
     }
 }
 
-async fn http1_caller(shared: Arc<Shared>, address: SocketAddr, path: &'static str) {
+async fn http1_caller(shared: Arc<Shared>, address: SocketAddr, requests: Requests) {
     while shared.goes_on() {
-        let ended = http1_connection(&shared, address, path).await;
+        let ended = http1_connection(&shared, address, &requests).await;
         if shared.is_over(ended).await {
             return;
         }
@@ -180,16 +268,15 @@ async fn http1_caller(shared: Arc<Shared>, address: SocketAddr, path: &'static s
 async fn http1_connection(
     shared: &Shared,
     address: SocketAddr,
-    path: &'static str,
+    requests: &Requests,
 ) -> anyhow::Result<()> {
     let stream = TcpStream::connect(address).await.context("connect")?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     tokio::task::spawn_local(connection);
     while shared.goes_on() {
-        let request = Request::get(path)
-            .header(header::HOST, "echo")
-            .body(Empty::<Bytes>::new())?;
+        let request = requests.next(shared).await?;
+        let started = Instant::now();
         let exchange = async {
             let response = sender.send_request(request).await?;
             let (head, body) = response.into_parts();
@@ -203,7 +290,7 @@ async fn http1_connection(
         if !head.status.is_success() {
             bail!("{} {:?}", head.status, head.headers.get("weft-error"));
         }
-        shared.done.fetch_add(1, Ordering::Relaxed);
+        shared.answered(started);
         let closes = head.headers.get(header::CONNECTION);
         if closes.is_some_and(|value| value == "close") {
             return Ok(());

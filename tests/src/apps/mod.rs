@@ -6,6 +6,7 @@
 pub mod grpc;
 pub mod http;
 pub mod load;
+pub mod moody;
 pub mod tcp;
 pub mod websocket;
 
