@@ -6,7 +6,7 @@ use crate::{
     peer::{Peer, weft::ControlPlane},
     programs::Programs,
 };
-use anyhow::bail;
+use anyhow::{Context, bail};
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     thread,
@@ -25,7 +25,7 @@ pub(crate) struct Ground {
     pub(crate) programs: Programs,
     pub(crate) loopback: Loopback,
     pub(crate) certificates: Certificates,
-    pub(crate) control_plane: Option<ControlPlane>,
+    control_planes: Vec<ControlPlane>,
     pub(crate) directory: TempDir,
     _applications: Applications,
 }
@@ -41,19 +41,26 @@ impl Ground {
     pub(crate) fn prepare(programs: Programs, peers: &[Peer]) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir()?;
         let loopback = Loopback::of_process(std::process::id());
-        let control_plane = if peers.contains(&Peer::Weft) {
-            Some(ControlPlane::start(&programs, loopback, directory.path())?)
-        } else {
-            None
-        };
+        let control_planes = peers
+            .iter()
+            .filter(|peer| peer.is_weft())
+            .map(|&peer| ControlPlane::start(peer, &programs, loopback, directory.path()))
+            .collect::<anyhow::Result<_>>()?;
         Ok(Self {
             certificates: Certificates::issue(directory.path())?,
             _applications: Applications::start(&programs, loopback, directory.path())?,
-            control_plane,
+            control_planes,
             programs,
             loopback,
             directory,
         })
+    }
+
+    /// The control plane that configures the sidecars of a peer, which is a Weft.
+    pub(crate) fn control_plane(&self, peer: Peer) -> anyhow::Result<&ControlPlane> {
+        let mut all = self.control_planes.iter();
+        let found = all.find(|control_plane| control_plane.peer == peer);
+        found.with_context(|| format!("the control plane of {} was not started", peer.name()))
     }
 }
 
@@ -78,9 +85,9 @@ impl Loopback {
         self.host(3)
     }
 
-    /// The control plane.
-    pub(crate) fn control_plane(self) -> IpAddr {
-        self.host(4)
+    /// The control plane of a peer.
+    pub(crate) fn control_plane(self, peer: Peer) -> IpAddr {
+        self.host(if peer == Peer::WeftPolicy { 5 } else { 4 })
     }
 
     fn host(self, host: u8) -> IpAddr {

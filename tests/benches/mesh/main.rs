@@ -43,7 +43,7 @@ fn main() -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    if peers.contains(&Peer::Weft) && !options.no_build {
+    if peers.iter().any(|peer| peer.is_weft()) && !options.no_build {
         programs::build_weft()?;
     }
     let programs = Programs::find(&peers, &scenarios)?;

@@ -296,7 +296,7 @@ impl Scenario {
                     ..
                 }
             ),
-            Peer::HaproxyH2 => is_about_http,
+            Peer::WeftPolicy | Peer::HaproxyH2 => is_about_http,
             Peer::Weft | Peer::Envoy => true,
         }
     }

@@ -174,8 +174,8 @@ impl Record {
 
 /// A client with a certificate that the server's sidecar of a peer accepts.
 fn client(peer: Peer, key_exchange: KeyExchange, ground: &Ground) -> anyhow::Result<Client> {
-    let leaf = match (peer, &ground.control_plane) {
-        (Peer::Weft, Some(control_plane)) => &control_plane.caller,
+    let leaf = match peer {
+        Peer::Weft | Peer::WeftPolicy => &ground.control_plane(peer)?.caller,
         _ => &ground.certificates.client,
     };
     Client::new(leaf, key_exchange)

@@ -28,6 +28,8 @@ pub(crate) enum Peer {
     Direct,
     /// Weft.
     Weft,
+    /// Weft with a policy on every service that says something in every section.
+    WeftPolicy,
     /// Envoy.
     Envoy,
     /// HAProxy.
@@ -64,9 +66,10 @@ const OUTBOUND_PORT: u16 = 15001;
 
 impl Peer {
     /// Every peer, in the order of the tables.
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::Direct,
         Self::Weft,
+        Self::WeftPolicy,
         Self::Envoy,
         Self::Haproxy,
         Self::HaproxyH2,
@@ -77,6 +80,7 @@ impl Peer {
         match self {
             Self::Direct => "direct",
             Self::Weft => "weft",
+            Self::WeftPolicy => "weft-policy",
             Self::Envoy => "envoy",
             Self::Haproxy => "haproxy",
             Self::HaproxyH2 => "haproxy-h2",
@@ -85,14 +89,19 @@ impl Peer {
 
     /// Whether callers name the destination of opaque bytes by CONNECT. The others have an entry for each.
     pub(crate) fn takes_connect(self) -> bool {
-        self == Self::Weft
+        self.is_weft()
+    }
+
+    /// Whether it is Weft, in one way or the other.
+    pub(crate) fn is_weft(self) -> bool {
+        matches!(self, Self::Weft | Self::WeftPolicy)
     }
 
     /// What it consists of.
     pub(crate) fn programs(self) -> &'static [Program] {
         match self {
             Self::Direct => &[],
-            Self::Weft => &[Program::WeftProxy, Program::WeftControlPlane],
+            Self::Weft | Self::WeftPolicy => &[Program::WeftProxy, Program::WeftControlPlane],
             Self::Envoy => &[Program::Envoy],
             Self::Haproxy | Self::HaproxyH2 => &[Program::Haproxy],
         }
@@ -102,7 +111,7 @@ impl Peer {
     pub(crate) fn start(self, service: Service, ground: &Ground) -> anyhow::Result<Pair> {
         match self {
             Self::Direct => Ok(direct::start(service, ground)),
-            Self::Weft => weft::start(service, ground),
+            Self::Weft | Self::WeftPolicy => weft::start(self, service, ground),
             Self::Envoy => envoy::start(service, ground),
             Self::Haproxy => haproxy::start(service, service.is_http2(), ground),
             Self::HaproxyH2 => haproxy::start(service, true, ground),

@@ -1,13 +1,12 @@
 //! Weft: sidecars in explicit mode, configured by a real control plane.
 
-use super::{ADMIN_PORT, OUTBOUND_PORT, Pair, Sidecar, Sidecars};
+use super::{ADMIN_PORT, OUTBOUND_PORT, Pair, Peer, Sidecar, Sidecars};
 use crate::{
     application::Service,
     certificates::Leaf,
     ground::{self, Ground, Loopback},
     programs::{Program, Programs},
 };
-use anyhow::Context;
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -27,6 +26,8 @@ const SERVER: &str = "server";
 
 /// A running control plane over the objects of the benchmark.
 pub(crate) struct ControlPlane {
+    /// Whose sidecars it configures.
+    pub(crate) peer: Peer,
     _process: Child,
     xds: SocketAddr,
     roots: PathBuf,
@@ -39,18 +40,27 @@ pub(crate) struct ControlPlane {
 impl ControlPlane {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(
+        peer: Peer,
         programs: &Programs,
         loopback: Loopback,
         directory: &Path,
     ) -> anyhow::Result<Self> {
         let program = programs.path(Program::WeftControlPlane)?;
+        let directory = &directory.join(peer.name());
         let [config, ca, tokens] = ["config", "ca", "tokens"].map(|name| directory.join(name));
         for directory in [&config, &ca, &tokens] {
             fs::create_dir_all(directory)?;
         }
-        let documents: Vec<_> = objects(loopback).iter().map(Value::to_string).collect();
+        let policies = Service::ALL.map(policy);
+        let policies = policies.iter().filter(|_| peer == Peer::WeftPolicy);
+        let objects = objects(loopback);
+        let documents: Vec<_> = objects
+            .iter()
+            .chain(policies)
+            .map(Value::to_string)
+            .collect();
         fs::write(config.join("mesh.yaml"), documents.join("\n---\n"))?;
-        let address = |port| SocketAddr::new(loopback.control_plane(), port);
+        let address = |port| SocketAddr::new(loopback.control_plane(peer), port);
         let xds = address(names::XDS_TLS_PORT);
         let monitoring = address(names::MONITORING_PORT);
         let process = Command::new(program)
@@ -60,7 +70,7 @@ impl ControlPlane {
             .arg(format!("--trust-domain={TRUST_DOMAIN}"))
             .arg(format!("--xds-address={xds}"))
             .arg(format!("--monitoring-address={monitoring}"))
-            .arg(format!("--tls-san={}", loopback.control_plane()))
+            .arg(format!("--tls-san={}", loopback.control_plane(peer)))
             .spawn()?;
         ground::until_running(&process, "is ready", || {
             ground::answers(monitoring, "/readyz")
@@ -78,6 +88,7 @@ impl ControlPlane {
             directory,
         )?;
         Ok(Self {
+            peer,
             _process: process,
             caller,
             xds,
@@ -88,14 +99,15 @@ impl ControlPlane {
 }
 
 /// Starts the sidecars of both pods.
-pub(super) fn start(service: Service, ground: &Ground) -> anyhow::Result<Pair> {
+pub(super) fn start(peer: Peer, service: Service, ground: &Ground) -> anyhow::Result<Pair> {
     let loopback = ground.loopback;
     let inbound = SocketAddr::new(loopback.server(), service.port());
     let application = SocketAddr::new(loopback.application(), service.port());
-    let server = sidecar(SERVER, loopback.server(), ground)?
+    let control_plane = ground.control_plane(peer)?;
+    let server = sidecar(SERVER, loopback.server(), ground, control_plane)?
         .arg(format!("--inbound-listen={inbound}"))
         .arg(format!("--app-address={application}"));
-    let client = sidecar(CLIENT, loopback.client(), ground)?;
+    let client = sidecar(CLIENT, loopback.client(), ground, control_plane)?;
     let start = |command, address| {
         let health = SocketAddr::new(address, names::HEALTH_PORT);
         Sidecar::start(command, health, "/readyz")
@@ -108,9 +120,12 @@ pub(super) fn start(service: Service, ground: &Ground) -> anyhow::Result<Pair> {
     })
 }
 
-fn sidecar(pod: &str, address: IpAddr, ground: &Ground) -> anyhow::Result<Command> {
-    let control_plane = ground.control_plane.as_ref();
-    let control_plane = control_plane.context("Weft's control plane was not started")?;
+fn sidecar(
+    pod: &str,
+    address: IpAddr,
+    ground: &Ground,
+    control_plane: &ControlPlane,
+) -> anyhow::Result<Command> {
     let own = |port| SocketAddr::new(address, port);
     Ok(Command::new(ground.programs.path(Program::WeftProxy)?)
         .name(format!("weft-proxy of the {pod}"))
@@ -161,6 +176,42 @@ fn objects(loopback: Loopback) -> Vec<Value> {
         .zip(1_u8..)
         .flat_map(|(service, number)| service_objects(service, number, loopback));
     [mesh].into_iter().chain(pods).chain(services).collect()
+}
+
+/// A policy that has to look at every request and is never the reason why one fails.
+fn policy(service: Service) -> Value {
+    let name = service.name();
+    json!({
+        "apiVersion": "weft.dev/v1alpha1",
+        "kind": "TrafficPolicy",
+        "metadata": { "name": name, "namespace": NAMESPACE },
+        "spec": {
+            "targetRefs": [{ "group": "", "kind": "Service", "name": name }],
+            "loadBalancer": {
+                "algorithm": "PeakEwma",
+                "slowStart": { "window": "30s" },
+                "zone": "Prefer",
+            },
+            "connections": { "max": 10_000, "maxPending": 10_000, "maxRequests": 10_000 },
+            "circuitBreaker": {
+                "consecutiveFailures": 5,
+                "failureRatio": { "ratio": 0.6, "minimumRequests": 20, "window": "10s" },
+                "failures": { "slowerThan": "10s" },
+            },
+            "retry": {
+                "attempts": 3,
+                "on": ["connect-failure", "refused-stream", "reset", "5xx", "unavailable"],
+                "perTryTimeout": "10s",
+            },
+            "timeout": { "request": "15s", "idle": "5m" },
+            "rateLimit": { "requests": 1_000_000, "per": "1s", "by": ["Identity"] },
+            "concurrencyLimit": { "maximum": 100_000 },
+            "fault": {
+                "abort": { "percent": 100, "status": 503 },
+                "headers": [{ "name": "x-fault", "value": "yes" }],
+            },
+        },
+    })
 }
 
 fn service_objects(service: Service, number: u8, loopback: Loopback) -> [Value; 2] {
