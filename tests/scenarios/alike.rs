@@ -290,7 +290,11 @@ fn routes() -> anyhow::Result<()> {
         { "matches": [{ "path": { "type": "Exact", "value": "/whoami/exact" } }], "backendRefs": backend("canary") },
         { "matches": [{ "path": prefix("/whoami/long/prefix") }], "backendRefs": backend("canary") },
         { "matches": [{ "path": prefix("/whoami/long") }], "backendRefs": backend("stable") },
-        { "matches": [{ "path": { "type": "RegularExpression", "value": "/whoami/[0-9]+" } }], "backendRefs": backend("canary") },
+        {
+            "matches": [{ "path": { "type": "RegularExpression", "value": "/number/[0-9]+" } }],
+            "filters": [{ "type": "URLRewrite", "urlRewrite": { "path": { "type": "ReplaceFullPath", "replaceFullPath": "/whoami" } } }],
+            "backendRefs": backend("canary"),
+        },
         {
             "matches": [{ "path": prefix("/whoami/by"), "headers": [{ "name": "x-canary", "value": "yes" }] },
                         { "path": prefix("/whoami/by"), "queryParams": [{ "name": "canary", "value": "yes" }] },
@@ -319,7 +323,7 @@ fn routes() -> anyhow::Result<()> {
             ],
             "backendRefs": backend("stable"),
         },
-        { "matches": [{ "path": prefix("/") }], "backendRefs": backend("stable") },
+        { "matches": [{ "path": prefix("/whoami") }], "backendRefs": backend("stable") },
     ]);
     both.mesh.apply("route", &[http_route("echo", rules)])?;
     both.until_both(
@@ -339,8 +343,7 @@ fn routes() -> anyhow::Result<()> {
         (Question::get("/whoami/long/prefix"), "canary"),
         (Question::get("/whoami/long/prefix/more"), "canary"),
         (Question::get("/whoami/long/prefixes"), "stable"),
-        (Question::get("/whoami/42"), "canary"),
-        (Question::get("/whoami/42x"), "stable"),
+        (Question::get("/number/42"), "canary"),
         (by, "stable"),
         (
             Question {
@@ -368,6 +371,10 @@ fn routes() -> anyhow::Result<()> {
     ] {
         both.agree(echo, &question, &name.to_owned(), server)?;
     }
+
+    both.agree(echo, &Question::get("/number/42x"), &404, |answer| {
+        answer.status
+    })?;
 
     let redirect = |answer: &Answer| (answer.status, answer.headers.get("location").cloned());
     both.agree(
