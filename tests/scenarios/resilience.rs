@@ -370,7 +370,12 @@ fn restless_policy() -> anyhow::Result<()> {
         ensure!(now >= last, "a counter was reset: {last}, then {now}");
         last = now;
     }
-    load.stop().check().with_context(|| trio.logs())?;
+    load.stop().check().with_context(|| {
+        let metrics = trio.client.admin("/metrics").unwrap_or_default();
+        let retries = metrics.lines().filter(|line| line.contains("retr"));
+        let retries: Vec<_> = retries.collect();
+        format!("{}\n{}", retries.join("\n"), trio.logs())
+    })?;
     let after = memory().context("a sidecar has memory")?;
     ensure!(
         after < before + before / 4,

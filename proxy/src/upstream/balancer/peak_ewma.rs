@@ -4,8 +4,10 @@
 //! Linkerd uses: an exponentially weighted moving average of latencies that jumps to every peak at once and
 //! comes down slowly, multiplied by the number of requests that would share the endpoint. What differs:
 //!
-//! - Reading decays the average too, so an endpoint that lost every choice for a while is tried again, and an
-//!   endpoint never used begins at a default, not at zero, so that a new replica is not flooded.
+//! - What was last seen a decay ago says nothing any more. An endpoint that lost every choice for so long gets one
+//!   request to show how it is, and what that finds counts alone: it has its share again at once, or is left alone for
+//!   as long. By decay only, an endpoint a thousand times slower than its peers would be avoided for seven decays.
+//! - An endpoint never used begins at a default, not at zero, so that a new replica is not flooded.
 //! - A failure counts as [`PENALTY`] times the average. Without it an endpoint that fails in microseconds
 //!   would look like the best of all and draw the traffic of its healthy peers.
 
@@ -26,7 +28,11 @@ pub(super) fn pick<E: Load>(
     random: u64,
 ) -> Option<usize> {
     cheaper(endpoints, fit, random, |endpoint| {
-        endpoint.latency().at(now, decay) * (f64::from(endpoint.in_flight()) + 1.0)
+        match (endpoint.latency(), endpoint.in_flight()) {
+            // Only one at a time: as long as it is under way the average stands.
+            (latency, 0) if latency.is_stale(now, decay) => 0.0,
+            (latency, in_flight) => latency.at(now, decay) * (f64::from(in_flight) + 1.0),
+        }
     })
 }
 
@@ -52,10 +58,15 @@ impl Latency {
         self.average * self.weight(now, decay)
     }
 
+    /// Whether nothing was taken in for so long that the average is no guide.
+    pub(crate) fn is_stale(&self, now: Instant, decay: Duration) -> bool {
+        now.saturating_duration_since(self.stamp) >= decay
+    }
+
     /// Takes in the latency of one response.
     pub(crate) fn observe(&mut self, rtt: Duration, now: Instant, decay: Duration) {
         let rtt = rtt.as_secs_f64();
-        self.average = if rtt > self.average {
+        self.average = if rtt > self.average || self.is_stale(now, decay) {
             rtt
         } else {
             let weight = self.weight(now, decay);

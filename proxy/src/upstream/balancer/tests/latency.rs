@@ -98,3 +98,24 @@ fn failing_fast_makes_an_endpoint_look_worse_up_to_a_bound() {
     }
     assert_eq!(latency.at(now, DECAY), 5.0);
 }
+
+#[test]
+fn what_was_seen_a_decay_ago_is_tried_by_one_request_whose_latency_counts_alone() {
+    let mut bench = Bench::new(&equal(&LoadBalancer::PEAK_EWMA, 2));
+    let slow = Duration::from_secs(2);
+    bench.endpoints[0].latency.observe(slow, bench.now, DECAY);
+    bench.now += DECAY;
+    let recent = bench.now;
+    bench.endpoints[1].latency.observe(RTT, recent, DECAY);
+    let pick = |bench: &mut Bench| bench.pick(&Choice::default()).unwrap();
+
+    assert_eq!(pick(&mut bench), 0, "the one that nothing is known of");
+    bench.endpoints[0].in_flight = 1;
+    for _ in 0..10 {
+        assert_eq!(pick(&mut bench), 1, "one is under way already");
+    }
+    bench.endpoints[0].in_flight = 0;
+    bench.endpoints[0].latency.observe(RTT / 2, recent, DECAY);
+    let found = bench.endpoints[0].latency.at(recent, DECAY);
+    assert_eq!(found, (RTT / 2).as_secs_f64());
+}
