@@ -40,9 +40,12 @@ pub(in crate::http::h1) struct ResponseHead {
 #[derive(Debug, Clone, Copy, Default)]
 pub(in crate::http::h1) struct SectionEnd {
     seen: usize,
+    /// Taken off before this section. Kept here, as they may come one read at a time.
+    empty_lines: usize,
 }
 
-/// Empty lines that old clients send after a body (RFC 9112 section 2.2), and that we overlook.
+/// Empty lines that old clients send after a body (RFC 9112 section 2.2), and that we overlook before each
+/// request.
 const EMPTY_LINES: usize = 4;
 
 /// Room for the fields that a proxy adds to a request, so that the map need not grow for them: trace context
@@ -63,7 +66,7 @@ impl SectionEnd {
                 return Err(HeadError::BareLineFeed);
             }
             if line_feed >= 3 && buffer[line_feed - 2] == b'\n' {
-                self.seen = 0;
+                *self = Self::default();
                 return Ok(Some(line_feed + 1));
             }
         }
@@ -78,14 +81,15 @@ pub(in crate::http::h1) fn request(
     end: &mut SectionEnd,
     limits: HeadLimits,
 ) -> Result<Option<RequestHead>, HeadError> {
-    let mut empty_lines = 0;
     while buffer.starts_with(b"\r\n") {
-        empty_lines += 1;
-        if empty_lines > EMPTY_LINES {
+        if end.empty_lines == EMPTY_LINES {
             return Err(HeadError::EmptyLines);
         }
         buffer.advance(2);
-        *end = SectionEnd::default();
+        *end = SectionEnd {
+            seen: 0,
+            empty_lines: end.empty_lines + 1,
+        };
     }
     match take_section(buffer, end, limits)? {
         Some(section) => parse_request(section, limits).map(Some),

@@ -63,6 +63,32 @@ fn a_head_is_found_however_it_is_split() {
 }
 
 #[test]
+fn too_many_empty_lines_are_refused_however_they_are_split() {
+    let lines = b"\r\n\r\n\r\n\r\n\r\n";
+    for split in 0..lines.len() {
+        let (mut buffer, mut end) = (BytesMut::from(&lines[..split]), SectionEnd::default());
+        let first = parse::request(&mut buffer, &mut end, LIMITS).expect("nothing wrong so far");
+        assert!(first.is_none(), "split {split}");
+        buffer.extend_from_slice(&lines[split..]);
+        let outcome = parse::request(&mut buffer, &mut end, LIMITS);
+        assert_eq!(outcome.err(), Some(HeadError::EmptyLines), "split {split}");
+    }
+}
+
+#[test]
+fn every_request_on_a_connection_may_follow_empty_lines_of_its_own() {
+    let one = "\r\n\r\n\r\n\r\nGET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+    let (mut buffer, mut end) = (BytesMut::new(), SectionEnd::default());
+    let mut targets = Vec::new();
+    for byte in one.repeat(2).bytes() {
+        buffer.extend_from_slice(&[byte]);
+        let head = parse::request(&mut buffer, &mut end, LIMITS).expect("accepted");
+        targets.extend(head.map(|head| head.uri));
+    }
+    assert_eq!(targets, ["/a", "/a"]);
+}
+
+#[test]
 fn every_form_of_target_stands_where_it_belongs() {
     assert_eq!(
         accepted("GET //a HTTP/1.1\r\nHost:\r\n\r\n").uri.path(),
