@@ -59,6 +59,9 @@ struct TypeState {
     due: BTreeMap<Arc<str>, Due>,
     /// Every name has to be looked at, because a wildcard subscription has just begun.
     all_due: Option<Due>,
+    /// A wildcard has begun that covers nothing, and the client has to be told so: an Envoy waits for an answer, for
+    /// 15 s by default, before it goes on.
+    hollow: bool,
     in_flight: VecDeque<InFlight>,
     /// Names dropped while responses are in flight, which may bear them. A wildcard that begins before
     /// the client has read those makes it keep them.
@@ -160,6 +163,9 @@ impl Server {
             let state = &mut self.types[ty];
             state.expand_wildcard(ty, catalogue);
             let Some(found) = state.take_found(ty, catalogue) else {
+                if std::mem::take(&mut state.hollow) {
+                    return Some(self.respond(ty, &[], Vec::new(), None));
+                }
                 continue;
             };
             if ty == ResourceType::Cluster && self.resend_endpoints {
@@ -366,6 +372,7 @@ impl TypeState {
             return;
         };
         let names = catalogue.names(ty);
+        self.hollow = names.is_empty() && self.held.is_empty() && self.due.is_empty();
         for name in names.into_iter().chain(self.held.keys().cloned()) {
             self.due.entry(name).or_default().answer |= all_due.answer;
         }

@@ -338,6 +338,15 @@ mod server {
     }
 
     #[test]
+    fn a_wildcard_that_covers_nothing_is_answered_once() {
+        let shelf = Shelf::default();
+        let mut server = Server::new();
+        server.receive(subscribe(Cluster, &[WILDCARD])).unwrap();
+        assert_eq!(lines(&mut server, &shelf), ["cluster:"]);
+        assert_eq!(lines(&mut server, &shelf), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_wildcard_after_a_reconnect_removes_what_is_gone() {
         let shelf = Shelf::with(&[(Cluster, "a", "1")]);
         let mut server = Server::new();

@@ -70,7 +70,7 @@ pub struct Connections {
     )]
     pub idle_timeout: Option<Duration>,
     /// Probes on a silent connection.
-    #[schemars(extend("x-weft-default" = "none"))]
+    #[schemars(extend("x-weft-default" = "those below in Weft's proxies, none in Envoy"))]
     pub tcp_keepalive: Option<TcpKeepalive>,
     /// HTTP/2 towards endpoints.
     pub http2: Http2,
@@ -113,8 +113,8 @@ impl Default for TcpKeepalive {
     fn default() -> Self {
         Self {
             time: Duration::from_secs(60),
-            interval: Duration::from_secs(10),
-            probes: 3,
+            interval: Duration::from_secs(15),
+            probes: 4,
         }
     }
 }
