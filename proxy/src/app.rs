@@ -245,6 +245,7 @@ async fn note_readiness(health: Health, identity: Identity, destinations: Destin
             health.met(Condition::Configuration);
         }
     );
+    memory::let_go_of_code();
     tracing::info!("proxy is ready");
 }
 

@@ -3,6 +3,10 @@
 //! The allocator keeps what is freed for the next allocation, of which a proxy at rest has none for hours. It
 //! gives pages back only from the end of its heaps, where some connection that stayed sits on them.
 
+mod code;
+
+pub(crate) use code::let_go as let_go_of_code;
+
 use std::{fs, time::Duration};
 
 /// How often somebody looks.
