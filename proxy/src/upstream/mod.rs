@@ -10,6 +10,7 @@
 //! - [`call`]: a request with the retries that its route allows; [`hedge`]: two attempts side by side.
 //! - [`retry`]: whether an attempt is followed by another one; [`budget`]: how many there may be in all. Pure.
 //! - [`send`]: the way of a request, or of an opaque connection, to an endpoint and back.
+//! - [`lease`]: what a request or connection takes up for as long as it is under way.
 //! - [`queue`]: requests that wait because the cluster may have no more connections.
 //! - [`balancer`]: which endpoint. Pure.
 //! - [`breaker`]: whether an endpoint takes requests. Pure.
@@ -37,6 +38,7 @@ mod hedge;
 mod http1;
 mod http2;
 mod keep_alive;
+mod lease;
 mod limits;
 mod queue;
 mod registry;
@@ -50,10 +52,11 @@ pub use call::{Call, Tries};
 pub use cluster::LiveCluster;
 pub use connect::{ConnectError, Connector, WorkloadConnector};
 pub use endpoint::LiveEndpoint;
+pub use lease::Hold;
 pub use limits::LimitRegistry;
 pub use registry::Upstreams;
 pub use retry::Ending;
-pub use send::{Connected, Failed, Hold, Sent};
+pub use send::{Connected, Failed, Sent};
 pub use status::{
     BreakerSummary, CircuitSummary, ClusterSummary, ConnectionSummary, EndpointSummary,
     StatusRegistry, TransitionSummary, Usage,

@@ -4,8 +4,9 @@ use super::{
     balancer::Choice,
     cluster::LiveCluster,
     connect::ConnectError,
-    endpoint::{InFlight, LiveEndpoint},
-    http1, http2,
+    endpoint::LiveEndpoint,
+    http2,
+    lease::{Awaited, Hold, HoldToEnd, Lease},
     limits::{Permit, Resource},
     queue::{Returned, Waited},
     request::{make_http1, make_http2},
@@ -15,8 +16,8 @@ use crate::{
     deadline::Deadline,
     error::{Fault, Processed, RequestError},
     http::{
-        body::{Body, BodyEnd, Observer},
-        h1::{self, Progress, Recycle},
+        body::Body,
+        h1::{self, Progress},
     },
     net::stream::Stream,
     snapshot::cluster::UpstreamHttp,
@@ -97,14 +98,6 @@ pub(super) struct Terms<'t> {
     pub(super) deadline: Option<&'t Cell<Option<Instant>>>,
 }
 
-/// Keeps a request or connection counted, within its limits and as the load of its endpoint, until dropped.
-#[derive(Debug)]
-pub struct Hold {
-    _lease: Rc<Lease>,
-    _stream: Option<http2::StreamSlot>,
-    _tcp: Option<Tcp>,
-}
-
 impl LiveCluster {
     /// Sends a request to one of the endpoints and waits for the head of its response. What is sent is taken
     /// out of the request.
@@ -178,14 +171,10 @@ impl LiveCluster {
         let lease = Lease::new(self.clone(), endpoint.clone(), None);
         match self.open(&endpoint, Alpn::Tcp).await {
             Ok(stream) => {
-                lease.in_flight.borrow().connected();
+                lease.in_flight().connected();
                 Ok(Connected {
                     stream,
-                    hold: Hold {
-                        _tcp: Some(Tcp::new(permit, endpoint.clone())),
-                        _stream: None,
-                        _lease: lease,
-                    },
+                    hold: Hold::tcp(lease, permit, endpoint.clone()),
                     endpoint,
                 })
             }
@@ -227,7 +216,7 @@ impl LiveCluster {
             let error = match answer {
                 Some(Ok(response)) => {
                     let head = attempt.responded(response.status(), response.headers());
-                    let unfinished = lease.in_flight.borrow().answered(head);
+                    let unfinished = lease.in_flight().answered(head);
                     let response = Unfinished::watch(unfinished, response);
                     // What it says once per connection it need not be asked again.
                     if first && let Some(field) = response.headers().get(KEEP_ALIVE) {
@@ -337,7 +326,7 @@ impl LiveCluster {
                 }
                 Some(Ok(response)) => {
                     let head = attempt.responded(response.status(), response.headers());
-                    let unfinished = lease.in_flight.borrow().answered(head);
+                    let unfinished = lease.in_flight().answered(head);
                     return Ok(Sent::over_http2(
                         response,
                         endpoint.clone(),
@@ -407,7 +396,7 @@ impl LiveCluster {
 
     /// The time of an attempt passed without a connection. The endpoint has not seen the request.
     fn no_connection(&self, lease: &Lease) -> ConnectError {
-        if lease.queued.get() {
+        if lease.is_queued() {
             return self.waited_in_vain();
         }
         let address = lease.endpoint().address();
@@ -480,10 +469,7 @@ impl Sent {
                 (Body::Empty, upgrades.then_some(hold))
             }
             false => {
-                let observer = HoldToEnd {
-                    unfinished,
-                    _hold: hold,
-                };
+                let observer = HoldToEnd::new(hold, unfinished);
                 (Body::h2_response(body).observed(observer), None)
             }
         };
@@ -513,7 +499,7 @@ impl Failed {
         if error.error.fault() == Fault::Upstream {
             endpoint.counters.failures.increment();
         }
-        lease.in_flight.borrow().failed(error.error);
+        lease.in_flight().failed(error.error);
         Box::new(Self {
             error: error.error,
             detail: error.detail.to_string(),
@@ -521,158 +507,6 @@ impl Failed {
             processed: error.error.processed(),
             endpoint: Some(endpoint),
         })
-    }
-}
-
-impl Hold {
-    fn http(lease: Rc<Lease>, stream: Option<http2::StreamSlot>) -> Self {
-        Self {
-            _lease: lease,
-            _stream: stream,
-            _tcp: None,
-        }
-    }
-}
-
-/// Lets go of a hold when the body ends: observers are dropped with their last call.
-struct HoldToEnd {
-    unfinished: Option<Unfinished>,
-    _hold: Hold,
-}
-
-impl Observer for HoldToEnd {
-    fn data(&mut self, bytes: usize) {
-        if let Some(unfinished) = &mut self.unfinished {
-            unfinished.data(bytes);
-        }
-    }
-
-    fn end(&mut self, end: BodyEnd<'_>) {
-        if let Some(unfinished) = &mut self.unfinished {
-            unfinished.end(end);
-        }
-    }
-}
-
-/// What a request takes up for as long as it is in flight.
-#[derive(Debug)]
-struct Lease {
-    cluster: Rc<LiveCluster>,
-    in_flight: RefCell<InFlight>,
-    /// The HTTP/1.1 connection that carries it.
-    connection: RefCell<Option<http1::Active>>,
-    /// Whether it waits for the limit on connections, which the endpoint has no part in.
-    queued: Cell<bool>,
-    _request: Option<Permit>,
-}
-
-impl Lease {
-    fn new(
-        cluster: Rc<LiveCluster>,
-        endpoint: Rc<LiveEndpoint>,
-        request: Option<Permit>,
-    ) -> Rc<Self> {
-        Rc::new(Self {
-            cluster,
-            in_flight: RefCell::new(InFlight::begin(endpoint)),
-            connection: RefCell::default(),
-            queued: Cell::new(false),
-            _request: request,
-        })
-    }
-
-    fn endpoint(&self) -> Rc<LiveEndpoint> {
-        self.in_flight.borrow().endpoint().clone()
-    }
-
-    /// The request goes to another endpoint after all: one whose connection it was handed.
-    fn move_to(&self, endpoint: Rc<LiveEndpoint>) {
-        self.in_flight.borrow_mut().move_to(endpoint);
-    }
-
-    /// Waits for the limit on connections.
-    async fn in_queue<T>(&self, wait: impl Future<Output = T>) -> T {
-        self.queued.set(true);
-        let waited = wait.await;
-        self.queued.set(false);
-        waited
-    }
-
-    /// The request is on an HTTP/1.1 connection.
-    fn carry(&self, permit: Permit) {
-        let counters = self.endpoint().counters.clone();
-        self.connection
-            .replace(Some(http1::Active::new(permit, counters)));
-    }
-
-    /// The connection is gone.
-    fn disconnect(&self) {
-        self.connection.take();
-    }
-}
-
-/// A request whose answer is awaited. When it is given up because its time is over, and not for want of a caller, that
-/// is held against its endpoint.
-struct Awaited<'t> {
-    lease: Rc<Lease>,
-    deadline: Option<&'t Cell<Option<Instant>>>,
-}
-
-impl<'t> Awaited<'t> {
-    fn begin(lease: &Rc<Lease>, deadline: Option<&'t Cell<Option<Instant>>>) -> Self {
-        Self {
-            lease: lease.clone(),
-            deadline,
-        }
-    }
-
-    /// There is an answer, or an error.
-    fn end(mut self) {
-        self.deadline = None;
-    }
-}
-
-impl Drop for Awaited<'_> {
-    fn drop(&mut self) {
-        let deadline = self.deadline.and_then(Cell::get);
-        if !self.lease.queued.get() && deadline.is_some_and(|at| at <= Instant::now()) {
-            let in_flight = self.lease.in_flight.borrow();
-            in_flight.failed(RequestError::RequestTimeout);
-        }
-    }
-}
-
-/// Gives the connection back to its pool when the response is complete.
-impl Recycle for Lease {
-    fn recycle(&self, connection: h1::Connection) {
-        // Absent never: the connection that comes back is the one that was carried.
-        if let Some(active) = self.connection.take() {
-            let idle = active.idle(connection, super::now());
-            self.cluster.give_back(self.endpoint(), idle);
-        }
-    }
-}
-
-/// An opaque connection, counted until dropped.
-#[derive(Debug)]
-struct Tcp {
-    endpoint: Rc<LiveEndpoint>,
-    _permit: Permit,
-}
-
-impl Tcp {
-    fn new(permit: Permit, endpoint: Rc<LiveEndpoint>) -> Self {
-        endpoint.counters.tcp.increment();
-        Self {
-            endpoint,
-            _permit: permit,
-        }
-    }
-}
-
-impl Drop for Tcp {
-    fn drop(&mut self) {
-        self.endpoint.counters.tcp.decrement();
     }
 }
 
