@@ -206,12 +206,11 @@ impl Terms {
                     continue;
                 };
                 routes(world, service, affected);
-                let of_policy = self.policies.contains(key);
-                if of_policy {
+                if self.policies.contains(key) {
                     endpoints(world, key, affected);
                 }
                 // The addresses behind a headless service have its policy.
-                if limits_differ || (of_policy && service.addresses.is_empty()) {
+                if limits_differ || service.addresses.is_empty() {
                     for endpoint in world.slices(key).flat_map(|slice| &slice.endpoints) {
                         at_address(world, endpoint.address, affected);
                     }
@@ -269,7 +268,11 @@ fn endpoints(world: &World, key: &ObjectKey, affected: &mut Affected) {
 /// The resources of whoever is at an address: the services in front of it declare its protocols.
 fn at_address(world: &World, address: IpAddr, affected: &mut Affected) {
     for key in world.workload_keys_at(address) {
-        affected.addresses.insert(address);
+        // A port of the workload is declared for all of its addresses by a slice that has one.
+        let workload = world.workload(key).into_iter();
+        affected
+            .addresses
+            .extend(workload.flat_map(|workload| workload.addresses.iter()));
         affected.add(
             ResourceType::Listener,
             &names::inbound(&key.namespace, &key.name).into(),

@@ -75,12 +75,12 @@ impl Bucket {
     /// Whatever the order in which workers come with their moments: within any interval no more tokens are taken
     /// than the burst and what comes back in the interval. Each taken token moves `empty` by the time in which it
     /// comes back, starting from no earlier than a burst before the first moment, and never beyond the last.
-    pub(crate) fn take(&self, rate: Rate, now: Moment) -> Result<Level, Wait> {
+    pub(crate) fn take(&self, rate: Rate, now: Moment) -> Result<(), Wait> {
         self.take_above(0, rate, now)
     }
 
     /// Takes a token if so many are left afterwards.
-    pub(crate) fn take_above(&self, left: u32, rate: Rate, now: Moment) -> Result<Level, Wait> {
+    pub(crate) fn take_above(&self, left: u32, rate: Rate, now: Moment) -> Result<(), Wait> {
         let earliest = now.0 - rate.depth();
         let left = rate.time_of(left);
         let mut before = self.empty.load(Ordering::Relaxed);
@@ -96,7 +96,7 @@ impl Bucket {
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Ok(Level(now.0 - empty)),
+                Ok(_) => return Ok(()),
                 Err(other) => before = other,
             }
         }
@@ -178,7 +178,10 @@ mod tests {
     fn a_burst_is_taken_at_once_and_then_what_comes_back() {
         let (bucket, rate) = (Bucket::default(), rate(10, SECOND, 3));
         let left: Vec<_> = (0..3)
-            .map(|_| bucket.take(rate, at(0)).map(|level| level.tokens(rate)))
+            .map(|_| {
+                let taken = bucket.take(rate, at(0));
+                taken.map(|()| bucket.level(rate, at(0)).tokens(rate))
+            })
             .collect();
         assert_eq!(left, [Ok(2), Ok(1), Ok(0)]);
         assert_eq!(
@@ -189,7 +192,8 @@ mod tests {
             bucket.level(rate, at(40)).full_in(rate),
             Duration::from_millis(260)
         );
-        let level = bucket.take(rate, at(250)).unwrap();
+        assert_eq!(bucket.take(rate, at(250)), Ok(()));
+        let level = bucket.level(rate, at(250));
         assert_eq!(level.tokens(rate), 1);
         assert_eq!(level.full_in(rate), Duration::from_millis(150));
     }

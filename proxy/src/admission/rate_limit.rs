@@ -80,13 +80,10 @@ impl Limiter {
         match &self.buckets {
             Buckets::Shared(shared) => shared
                 .take(rate, || keys.of(asking.caller()), now)
-                .map_err(|wait| self.refused(shared.common(), wait, now))
-                .map(drop),
+                .map_err(|wait| self.refused(shared.common(), wait, now)),
             Buckets::Keyed(table) => self.with(table, asking, keys, now, |bucket| {
                 let taken = bucket.take(rate, now);
-                taken
-                    .map_err(|wait| self.refused(bucket, wait, now))
-                    .map(drop)
+                taken.map_err(|wait| self.refused(bucket, wait, now))
             }),
         }
     }
@@ -113,13 +110,10 @@ impl Limiter {
 
     /// How many buckets are in use.
     pub(crate) fn used_buckets(&self, now: Moment) -> usize {
-        let used = |bucket: &&Bucket| !bucket.is_full(self.limit.rate, now);
+        let used = |bucket: &Bucket| !bucket.is_full(self.limit.rate, now);
         match &self.buckets {
-            Buckets::Shared(bucket) => [bucket.common()]
-                .iter()
-                .filter(|bucket| used(bucket))
-                .count(),
-            Buckets::Keyed(table) => table.values().filter(used).count(),
+            Buckets::Shared(shared) => usize::from(used(shared.common())),
+            Buckets::Keyed(table) => table.values().filter(|bucket| used(bucket)).count(),
         }
     }
 
@@ -161,6 +155,7 @@ impl Hash for Values<'_> {
             match key {
                 Key::Identity => self.asking.identity.hash(state),
                 Key::SourceAddress => self.asking.address.hash(state),
+                Key::Authority => self.asking.host.hash(state),
                 // All of them: a caller must not choose a bucket by which of two comes first.
                 Key::Header(name) => {
                     for value in self.asking.request.headers().get_all(name) {

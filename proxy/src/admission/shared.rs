@@ -10,7 +10,7 @@
 //! that come before the bucket has recovered from its last caller, may be refused.
 
 use super::{
-    bucket::{Bucket, Level, Moment, Wait},
+    bucket::{Bucket, Moment, Wait},
     table::{Key, Table},
 };
 use crate::snapshot::Rate;
@@ -26,6 +26,9 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// How often callers that are gone are noticed.
 const RECOUNT: Duration = Duration::from_secs(1);
+
+/// Callers told apart, at most: a request counts them once in [`RECOUNT`].
+const MOST_SHARERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("10,000 is not zero");
 
 /// A bucket for all.
 #[derive(Debug)]
@@ -50,7 +53,7 @@ impl SharedBucket {
     pub(crate) fn new(maximum_keys: NonZeroUsize) -> Self {
         Self {
             common: Bucket::default(),
-            shares: Table::new(maximum_keys),
+            shares: Table::new(maximum_keys.min(MOST_SHARERS)),
             callers: AtomicU32::new(0),
             recounted: AtomicU64::new(0),
         }
@@ -76,7 +79,7 @@ impl SharedBucket {
         rate: Rate,
         caller: impl Fn() -> Key,
         now: Moment,
-    ) -> Result<Level, Wait> {
+    ) -> Result<(), Wait> {
         let callers = self.callers.load(Ordering::Relaxed);
         self.common
             .take_above(kept(rate, callers), rate, now)
@@ -88,7 +91,7 @@ impl SharedBucket {
         &self.common
     }
 
-    fn take_share(&self, rate: Rate, caller: Key, now: Moment, wait: Wait) -> Result<Level, Wait> {
+    fn take_share(&self, rate: Rate, caller: Key, now: Moment, wait: Wait) -> Result<(), Wait> {
         self.recount(rate, now);
         let remembered = remembered(rate);
         self.shares.with(

@@ -7,7 +7,7 @@ use http::{HeaderValue, Request, header::InvalidHeaderValue};
 /// The `Location` for a request to `host`, which the route matched by `matched`.
 ///
 /// What the redirect says nothing of stays, except that the port of the request does not stay with another host or a
-/// scheme that is named (Gateway API, `HTTPRequestRedirectFilter.port`). The port of the scheme is left out.
+/// scheme that is named, as in Envoy. The port of the scheme is left out.
 pub fn location<B>(
     redirect: &Redirect,
     matched: &PathMatch,

@@ -1,6 +1,6 @@
 //! The responses that the proxy makes itself: the one place where an error becomes something to send.
 
-use super::{body::Body, status};
+use super::{body::Body, retry_after::GRPC_RETRY_PUSHBACK, status};
 use crate::{
     admission::{Shed, Why},
     error::RequestError,
@@ -18,7 +18,6 @@ pub const WEFT_ERROR: HeaderName = HeaderName::from_static("weft-error");
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const GRPC_RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
 const RATE_LIMIT_LIMIT: HeaderName = HeaderName::from_static("ratelimit-limit");
 const RATE_LIMIT_REMAINING: HeaderName = HeaderName::from_static("ratelimit-remaining");
 const RATE_LIMIT_RESET: HeaderName = HeaderName::from_static("ratelimit-reset");
@@ -94,10 +93,7 @@ pub fn fault(status: AbortStatus, grpc: bool) -> Response<Body> {
 /// An answer that a route gives. A gRPC caller gets the status that corresponds, and the body as its message.
 pub fn direct(status: StatusCode, body: &Bytes, grpc: bool) -> Response<Body> {
     if grpc {
-        let message = HeaderValue::from_bytes(body)
-            .ok()
-            .filter(|_| !body.is_empty());
-        return trailers_only(status::to_grpc(status), message);
+        return trailers_only(status::to_grpc(status), grpc_message(body));
     }
     let mut response = Response::new(Body::full(body.clone()));
     *response.status_mut() = status;
@@ -106,6 +102,18 @@ pub fn direct(status: StatusCode, body: &Bytes, grpc: bool) -> Response<Body> {
         response.headers_mut().insert(CONTENT_TYPE, text);
     }
     response
+}
+
+/// A message as the gRPC protocol has it on the wire: what is not printable ASCII is percent-encoded.
+fn grpc_message(text: &[u8]) -> Option<HeaderValue> {
+    let mut encoded = String::with_capacity(text.len());
+    for &byte in text {
+        match byte {
+            b'%' | ..b' ' | b'\x7f'.. => encoded.push_str(&format!("%{byte:02X}")),
+            _ => encoded.push(char::from(byte)),
+        }
+    }
+    (!encoded.is_empty()).then(|| HeaderValue::try_from(encoded).expect("it is printable ASCII"))
 }
 
 /// The answer that sends a caller elsewhere.

@@ -4,7 +4,8 @@
 use http::{HeaderMap, HeaderName, header::RETRY_AFTER};
 use std::time::{Duration, SystemTime};
 
-const GRPC_RETRY_PUSHBACK: HeaderName = HeaderName::from_static("grpc-retry-pushback-ms");
+pub(super) const GRPC_RETRY_PUSHBACK: HeaderName =
+    HeaderName::from_static("grpc-retry-pushback-ms");
 
 /// What it asks for; `None` when it asks for nothing, or in a way that is malformed. A date that is past asks for
 /// no time at all.

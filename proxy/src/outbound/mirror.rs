@@ -130,7 +130,7 @@ fn too_long(copies: &[Copy]) {
 }
 
 impl Copy {
-    fn send(self, body: Body) {
+    fn send(mut self, body: Body) {
         spawn_local(async move {
             let answered = timeout(self.timeout, self.answered(body)).await;
             self.worker.telemetry.mirrored(match answered {
@@ -141,8 +141,8 @@ impl Copy {
     }
 
     /// Whether there was an answer, whatever it says.
-    async fn answered(&self, body: Body) -> bool {
-        let mut request = self.head.clone().map(|()| body);
+    async fn answered(&mut self, body: Body) -> bool {
+        let mut request = mem::take(&mut self.head).map(|()| body);
         let cluster = self.worker.upstreams.cluster(&self.cluster);
         let sent = cluster.call(self.version, &mut request, Call::default());
         let Ok(mut sent) = sent.await else {

@@ -77,6 +77,8 @@ pub enum Key {
     SourceAddress,
     /// The value of a header field. Requests without it are of one caller.
     Header(HeaderName),
+    /// The authority: a `Host` field, or what stands for it in HTTP/2.
+    Authority,
 }
 
 /// Requests in flight.

@@ -5,9 +5,8 @@
 
 use regex::bytes::{Captures, Regex, RegexBuilder};
 use std::{borrow::Cow, fmt, sync::Arc};
+use weft_xds_proto::names::EXPRESSION_BYTES;
 
-/// What one compiled expression may take up.
-const SIZE_LIMIT: usize = 256 * 1024;
 /// What a worker may keep of one expression to match faster.
 const CACHE_LIMIT: usize = 256 * 1024;
 
@@ -165,7 +164,7 @@ impl fmt::Debug for Substitution {
 fn compile(source: &str) -> Result<Regex, InvalidPattern> {
     RegexBuilder::new(source)
         .unicode(false)
-        .size_limit(SIZE_LIMIT)
+        .size_limit(EXPRESSION_BYTES)
         .dfa_size_limit(CACHE_LIMIT)
         .build()
         .map_err(|error| {

@@ -106,6 +106,10 @@ impl RouteTable {
                     Domain::Exact(host) => {
                         exact.entry(without_port(host).into()).or_insert(position);
                     }
+                    Domain::Suffix(suffix) => {
+                        let suffix = Domain::Suffix(without_port(suffix).into());
+                        patterns.push((suffix, position));
+                    }
                     pattern => patterns.push((pattern.clone(), position)),
                 }
             }
@@ -136,7 +140,7 @@ impl Domain {
     fn precedence(&self) -> (u8, usize) {
         match self {
             Self::Exact(host) => (3, host.len()),
-            Self::Suffix(suffix) => (2, without_port(suffix).len()),
+            Self::Suffix(suffix) => (2, suffix.len()),
             Self::Prefix(prefix) => (1, prefix.len()),
             Self::Any => (0, 0),
         }
@@ -145,11 +149,8 @@ impl Domain {
     fn matches(&self, host: &str) -> bool {
         // A star stands for at least one character.
         match self {
-            Self::Exact(exact) => without_port(exact) == host,
-            Self::Suffix(suffix) => {
-                let suffix = without_port(suffix);
-                host.len() > suffix.len() && host.ends_with(suffix)
-            }
+            Self::Exact(exact) => **exact == *host,
+            Self::Suffix(suffix) => host.len() > suffix.len() && host.ends_with(&**suffix),
             Self::Prefix(prefix) => host.len() > prefix.len() && host.starts_with(&**prefix),
             Self::Any => true,
         }

@@ -46,6 +46,8 @@ pub(super) struct Gate {
     breaker: RefCell<Option<Box<Breaker>>>,
     /// Whether it is anything but admitted: all that a balancer has to look at as a rule.
     held: Cell<bool>,
+    /// Whether the endpoint has left its cluster, which counts it no more.
+    retired: Cell<bool>,
     counters: Arc<EndpointCounters>,
 }
 
@@ -99,6 +101,7 @@ impl Gate {
             address,
             breaker: RefCell::default(),
             held: Cell::new(false),
+            retired: Cell::new(false),
             counters,
         }
     }
@@ -111,6 +114,9 @@ impl Gate {
     /// A request is sent to the endpoint. `None` where there is no breaker, which does not ask for the time.
     pub(super) fn enter(&self, clock: impl FnOnce() -> Instant) -> Option<Era> {
         let config = self.circuit.config()?;
+        if self.retired.get() {
+            return None;
+        }
         let now = clock();
         let mut breaker = self.breaker.borrow_mut();
         let breaker = breaker.get_or_insert_with(|| Box::new(Breaker::new(now)));
@@ -187,6 +193,7 @@ impl Gate {
 
     /// The endpoint is no longer of the cluster: it takes up no room.
     pub(super) fn retire(&self) {
+        self.retired.set(true);
         self.breaker.take();
         if self.held.replace(false) {
             self.circuit.held.set(self.circuit.held.get() - 1);

@@ -37,7 +37,7 @@ pub(super) struct Pool {
 pub(super) struct Idle {
     pub(super) connection: Connection,
     pub(super) permit: Permit,
-    since: Instant,
+    pub(super) since: Instant,
 }
 
 /// The place of a connection that carries a request.

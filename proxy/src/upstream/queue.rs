@@ -155,7 +155,7 @@ impl LiveCluster {
         if spent || endpoint.is_retired() {
             return;
         }
-        let admits = endpoint.gate.admits(super::now());
+        let admits = endpoint.gate.admits(idle.since);
         let returned = Returned { endpoint, idle };
         let unwanted = match admits {
             true => self.queue.hand_over(returned),

@@ -443,10 +443,12 @@ impl LiveCluster {
 impl Terms<'_> {
     /// Waits for a part of the attempt; `None` when that has taken too long.
     async fn within<T>(&self, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
-        poll_fn(|cx| match (work.as_mut().poll(cx), self.patience) {
-            (Poll::Ready(done), _) => Poll::Ready(Some(done)),
-            (Poll::Pending, None) => Poll::Pending,
-            (Poll::Pending, Some(patience)) => patience.poll_passed(cx).map(|()| None),
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => match self.patience {
+                Some(patience) => patience.poll_passed(cx).map(|()| None),
+                None => Poll::Pending,
+            },
         })
         .await
     }

@@ -1,5 +1,6 @@
 //! The resources held as JSON, for `/config_dump`.
 
+mod retry;
 mod route;
 
 use super::{
@@ -30,8 +31,18 @@ pub(super) fn dump(held: &Held, status: &Status, now: Instant) -> Value {
         "routes": slots(&held.routes, |value| route::routes(value)),
         "clusters": slots(&held.clusters, cluster),
         "endpoints": slots(&held.endpoints, endpoints),
+        "hosts": hosts(held),
         "secrets": slots(&held.secrets, roots),
     })
+}
+
+/// What DNS says of the hosts that clusters name; null before its first answer.
+fn hosts(held: &Held) -> Value {
+    let answers = held.hosts.iter().map(|(host, answer)| {
+        let answer = answer.as_ref().map(endpoints);
+        (host.to_string(), json!(answer))
+    });
+    answers.collect::<serde_json::Map<_, _>>().into()
 }
 
 fn connection(status: &Status, now: Instant) -> Value {
@@ -176,7 +187,7 @@ fn cluster(cluster: &Arc<ClusterConfig>) -> Value {
         "endpoints": match &cluster.endpoints {
             EndpointSource::Named(name) => json!(name.as_ref()),
             EndpointSource::Inline(inline) => endpoints(inline),
-            EndpointSource::Dns(host) => json!(host.to_string()),
+            EndpointSource::Dns(host) => json!({ "dns": host.to_string() }),
         },
     })
 }

@@ -46,7 +46,7 @@ pub struct RateLimit {
         extend("x-weft-becomes" = "HTTP filter weft.v1.RateLimit rules.limit.by")
     )]
     pub by: Vec<RateLimitKey>,
-    /// Buckets that are remembered; then the one that was unused for longest makes room.
+    /// Buckets that are told apart; of more, those that are full are forgotten, and else new callers share one.
     #[serde(default = "maximum_keys")]
     #[schemars(
         range(min = 1, max = 1000000),

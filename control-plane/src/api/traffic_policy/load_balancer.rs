@@ -30,7 +30,7 @@ pub struct LoadBalancer {
     #[schemars(
         example = &"Prefer",
         extend(
-            "x-weft-becomes" = "Cluster.metadata weft.v1.ServiceMetadata.zone_preference; Prefer also common_lb_config.zone_aware_lb_config"
+            "x-weft-becomes" = "Cluster.metadata weft.v1.ServiceMetadata.zone_preference; Envoy: locality_lb_config.zone_aware_lb_config of the policy, not for RingHash and Maglev"
         )
     )]
     pub zone: Zone,

@@ -108,7 +108,7 @@ fn parents(key: &ObjectKey, value: &Value) -> Result<Vec<Parent>, Invalid> {
         };
         if let Some(other) = parents.iter().find(|other| same(other)) {
             let reason = format!(
-                "says the same as {field} {}; remove one of them",
+                "says the same as spec.parentRefs[{}]; remove one of them",
                 other.position
             );
             return Err(Invalid::new(field, reason));
@@ -129,6 +129,11 @@ fn check_rule_names(rules: &[Rule]) -> Result<(), Invalid> {
         let Some(name) = &rule.name else { continue };
         let field = format!("spec.rules[{i}].name");
         check_name(&field, name, true)?;
+        if name.bytes().all(|c| c.is_ascii_digit()) {
+            // What a rule without a name is called by its place, in telemetry and by limits.
+            let reason = format!("{name:?} is the place of a rule; begin the name with a letter");
+            return Err(Invalid::new(field, reason));
+        }
         if rules[..i]
             .iter()
             .any(|other| other.name.as_ref() == Some(name))

@@ -3,8 +3,9 @@
 use super::{Invalid, check_name};
 use crate::world::route::Hostname;
 use http::{HeaderName, HeaderValue};
-use regex::RegexBuilder;
+use regex::bytes::RegexBuilder;
 use std::{net::IpAddr, sync::Arc};
+use weft_xds_proto::names::EXPRESSION_BYTES;
 
 /// The name of a header, in lower case.
 pub(super) fn header_name(field: &str, text: &str) -> Result<Arc<str>, Invalid> {
@@ -29,10 +30,14 @@ pub(super) fn header_value(field: &str, text: &str) -> Result<Arc<str>, Invalid>
     Err(Invalid::new(field, reason))
 }
 
-/// A regular expression. What this build of RE2's syntax refuses, or what would take a megabyte, proxies refuse, too.
+/// A regular expression, compiled as proxies do: of bytes, with ASCII classes, by itself and for a whole text.
 pub(super) fn expression(field: &str, text: &str) -> Result<Arc<str>, Invalid> {
-    const LARGEST: usize = 1024 * 1024;
-    match RegexBuilder::new(text).size_limit(LARGEST).build() {
+    let compile = |text: &str| {
+        let mut builder = RegexBuilder::new(text);
+        builder.unicode(false).size_limit(EXPRESSION_BYTES).build()
+    };
+    // By itself first: a bracket too many must not close the one around it.
+    match compile(text).and_then(|_| compile(&format!(r"\A(?:{text})\z"))) {
         Ok(_) => Ok(text.into()),
         Err(regex::Error::CompiledTooBig(_)) => {
             let reason = format!("{text:?} is too large; write fewer repetitions");

@@ -8,7 +8,7 @@ use super::super::{
 use crate::world::{
     Candidate, Service, ServicePort, World,
     policy::{ConcurrencyLimit, RateLimit, RateLimitKey},
-    route::{Hostname, Rule},
+    route::{Hostname, Match},
 };
 use envoy_types::pb::{
     envoy::{
@@ -48,8 +48,8 @@ struct Limited<L> {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Requests {
     hostname: Option<Hostname>,
-    rule: Arc<Rule>,
-    alternative: usize,
+    /// Not its rule, of which all else may change without a change of who is limited.
+    fit: Match,
 }
 
 impl Limits {
@@ -120,8 +120,7 @@ impl<L: Clone + PartialEq> Group<L> {
         let name = rule_name(candidate);
         let requests = Requests {
             hostname: hostname.cloned(),
-            rule: candidate.rule().clone(),
-            alternative: candidate.alternative,
+            fit: candidate.fit().clone(),
         };
         match self.rules.last_mut() {
             Some(last) if last.name == name && last.limit == limit => last.requests.push(requests),
@@ -184,7 +183,7 @@ fn concurrency_limit(rule: &Limited<ConcurrencyLimit>) -> concurrency_limit::Rul
 
 impl Requests {
     fn message(&self) -> RouteMatch {
-        let mut message = fit(&self.rule.matches[self.alternative], Form::Weft);
+        let mut message = fit(&self.fit, Form::Weft);
         let host = self.hostname.as_ref().map(authority_of);
         message.headers.extend(host);
         message

@@ -66,7 +66,8 @@ impl Replay {
             return Self(Kept::Nothing);
         }
         let source = Source {
-            kept: Some(BytesMut::with_capacity(hint.lower() as usize)),
+            // Room comes with the bytes: who announces a body may never send it.
+            kept: Some(BytesMut::new()),
             body: std::mem::take(body),
             limit,
             passed: 0,

@@ -24,6 +24,18 @@ fn config(max_ejected: u32) -> Arc<Config> {
     })
 }
 
+#[test]
+fn a_request_that_comes_to_an_endpoint_which_has_left_takes_up_no_room() {
+    let trial = Trial::new(1, Some(config(50)));
+    let gate = trial.gates[0].clone();
+    gate.retire();
+    for _ in 0..10 {
+        let era = gate.enter(|| trial.now);
+        assert_eq!(era, None);
+    }
+    assert_eq!(trial.circuit.held.get(), 0);
+}
+
 /// A cluster without requests.
 struct Trial {
     circuit: Rc<Circuit>,

@@ -1,6 +1,6 @@
 //! Routes as JSON. What is not configured is left out.
 
-use super::{seconds, timeout};
+use super::{retry, seconds, timeout};
 use crate::{
     snapshot::{
         Share,
@@ -151,13 +151,7 @@ fn forwarded(forward: &Forward<Arc<str>>, idle_timeout: IdleTimeout) -> Value {
             forward.grpc_timeout_max.map(|max| json!(seconds(max))),
         ),
         ("idle_timeout", Some(idle_timeout)),
-        (
-            "retry",
-            forward
-                .retry
-                .as_ref()
-                .map(|retry| json!(format!("{retry:?}"))),
-        ),
+        ("retry", forward.retry.as_deref().map(retry::retry)),
         ("hash", list(forward.hash.iter().map(hash))),
         ("path", forward.path.as_ref().map(rewrite)),
         ("mirrors", list(forward.mirrors.iter().map(mirror))),
@@ -283,7 +277,7 @@ fn percent(share: Share) -> Value {
     json!(share.as_f64() * 100.0)
 }
 
-fn list(values: impl Iterator<Item = Value>) -> Option<Value> {
+pub(super) fn list(values: impl Iterator<Item = Value>) -> Option<Value> {
     let values: Vec<Value> = values.collect();
     (!values.is_empty()).then_some(Value::Array(values))
 }
@@ -293,7 +287,7 @@ fn set(flag: bool) -> Option<Value> {
 }
 
 /// An object of the fields that there are.
-fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
+pub(super) fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
     fields
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))

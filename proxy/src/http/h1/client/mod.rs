@@ -97,12 +97,13 @@ impl Connection {
     /// its body carries the rest of the upload; when it is over before that, the upload is given up.
     ///
     /// A response that switches protocols has a [`Body::Upgrade`] with the stream.
-    pub async fn send(
+    pub fn send(
         self,
         request: &mut Request<Body>,
         pool: Rc<dyn Recycle>,
-    ) -> Result<Response<Body>, SendError> {
-        send::send(self, request, pool).await
+    ) -> impl Future<Output = Result<Response<Body>, SendError>> {
+        // Not an `async fn`: its future would hold the connection a second time.
+        send::send(self, request, pool)
     }
 
     /// Gives the connection to the pool.

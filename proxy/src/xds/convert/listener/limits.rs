@@ -141,6 +141,7 @@ fn key(key: KeyProto) -> Result<Key, Fault> {
         KeyOf::Identity(_) => Ok(Key::Identity),
         KeyOf::SourceAddress(_) => Ok(Key::SourceAddress),
         KeyOf::Header(name) => match name.parse() {
+            Ok(http::header::HOST) => Ok(Key::Authority),
             Ok(header) => Ok(Key::Header(header)),
             Err(_) => Err(Fault::new(format!("{name:?} is not the name of a header")).at("header")),
         },

@@ -11,6 +11,7 @@ use crate::{
         route::{
             Backend, Backends, Forward, HashCookie, HashPolicy, HashSource, HeaderChanges,
             HostRewrite, IssuedCookie, Mirror, MirrorHost, PathRewrite, Redirect, Respond,
+            without_port,
         },
     },
     xds::convert::field::{At, Fault, duration, not_empty, required, share, timeout, unsupported},
@@ -102,6 +103,10 @@ pub(super) fn redirect(redirect: &RedirectAction, around: &Around<'_>) -> Result
         "" => None,
         host => {
             host_rewrite(host).at("host_redirect")?;
+            if without_port(host) != host {
+                let reason = format!("must have no port, which port_redirect gives, got {host:?}");
+                return Err(Fault::new(reason).at("host_redirect"));
+            }
             Some(host.into())
         }
     };

@@ -31,26 +31,35 @@ pub(super) fn of(
     configs: &HashMap<String, Any>,
     outer: Option<Arc<Injected>>,
 ) -> Result<Option<Arc<Injected>>, Fault> {
-    let mut fault = outer;
+    let mut own = None;
     for (name, any) in configs {
         let at = format_args!("typed_per_filter_config[{name:?}]");
-        if is::<HttpFault>(any) {
-            fault = convert(&decode(any).at(at)?).at(at)?;
+        let found = if is::<HttpFault>(any) {
+            Some(convert(&decode(any).at(at)?).at(at)?)
         } else if is::<FilterConfig>(any) {
             let wrapped: FilterConfig = decode(any).at(at)?;
             match &wrapped.config {
                 Some(inner) if is::<HttpFault>(inner) && !wrapped.disabled => {
-                    fault = convert(&decode(inner).at(at)?).at("config").at(at)?;
+                    Some(convert(&decode(inner).at(at)?).at("config").at(at)?)
                 }
-                _ if wrapped.disabled && name == FAULT_FILTER => fault = None,
-                _ if wrapped.disabled || wrapped.is_optional => {}
-                _ => unsupported("config", true).at(at)?,
+                _ if wrapped.disabled && name == FAULT_FILTER => Some(None),
+                _ if wrapped.disabled || wrapped.is_optional => None,
+                _ => {
+                    return Err(Fault::new("is not supported by this proxy")
+                        .at("config")
+                        .at(at));
+                }
             }
         } else {
             return Err(Fault::new("the filter is not supported by this proxy").at(at));
+        };
+        // In no order of theirs that could say which of two counts.
+        if found.is_some() && own.is_some() {
+            return Err(Fault::new("another filter has a fault, too").at(at));
         }
+        own = own.or(found);
     }
-    Ok(fault)
+    Ok(own.unwrap_or(outer))
 }
 
 /// Not honoured, as there is no runtime here that could override anything: the names of runtime keys.

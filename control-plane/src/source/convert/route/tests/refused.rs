@@ -82,6 +82,11 @@ fn what_is_wrong_with_a_rule_is_refused_by_field_with_the_way_out() {
             "write Exact, PathPrefix or RegularExpression",
         ),
         (
+            r"{matches: [{path: {type: RegularExpression, value: '/\p{L}'}}]}",
+            "matches[0].path.value",
+            "not a regular expression",
+        ),
+        (
             "{matches: [{path: {type: RegularExpression, value: '/a('}}]}",
             "matches[0].path.value",
             "unclosed group",
@@ -304,6 +309,11 @@ fn what_is_wrong_with_the_rest_of_a_route_is_refused_by_field() {
             "HTTPRoute",
             "parentRefs: [{kind: Service, name: a}, {kind: Service, name: a}]".to_owned(),
             "spec.parentRefs[1]",
+        ),
+        (
+            "HTTPRoute",
+            format!("{PARENT}rules: [{{name: '1', backendRefs: [{{name: a, port: 1}}]}}]"),
+            "spec.rules[0].name",
         ),
         (
             "GRPCRoute",
