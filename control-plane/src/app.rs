@@ -16,6 +16,7 @@ use crate::{
         self, Ca, Serving, ServingError, StorageError, service::CertificateService, token::JoinKey,
     },
     caller::Authenticator,
+    kubernetes,
     monitoring::{
         Inventory, Monitoring,
         metrics::{CsrMetrics, XdsMetrics},
@@ -59,6 +60,8 @@ pub struct Config {
 pub enum Source {
     /// A directory of YAML files.
     Files(PathBuf),
+    /// The API of a Kubernetes cluster.
+    Kubernetes(kubernetes::Settings),
     /// Whoever writes to this store: tests and embedders.
     Store(Arc<Store>),
 }
@@ -93,6 +96,9 @@ pub enum RunError {
     /// The source.
     #[error("--config-dir: {0}")]
     Source(#[from] files::WatchError),
+    /// The Kubernetes API.
+    #[error(transparent)]
+    Kubernetes(#[from] kubernetes::ConnectError),
     /// A server.
     #[error("a listener failed: {0}")]
     Server(#[from] tonic::transport::Error),
@@ -107,7 +113,7 @@ pub enum RunError {
 impl ControlPlane {
     /// Binds every listener, loads or makes the CA, and starts serving. The world may still be empty:
     /// streams wait until the source has told all it knew at its start. Must be called in a tokio runtime.
-    pub fn start(config: Config) -> Result<Self, RunError> {
+    pub async fn start(config: Config) -> Result<Self, RunError> {
         // Listeners first: a port in use is found before anything is written.
         let xds = serve::bind("--xds-address", config.xds_address)?;
         let plaintext = config
@@ -125,7 +131,9 @@ impl ControlPlane {
         let serving = Arc::new(Serving::new(ca.clone(), config.tls_names.clone())?);
 
         let store = match &config.source {
-            Source::Files(_) => Store::new(World::new(config.cluster_domain.clone())),
+            Source::Files(_) | Source::Kubernetes(_) => {
+                Store::new(World::new(config.cluster_domain.clone()))
+            }
             Source::Store(store) => store.clone(),
         };
         store.set_roots(ca.bundle().into());

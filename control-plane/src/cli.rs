@@ -23,6 +23,7 @@ use weft_xds_proto::{
 use crate::{
     app::{Config, ControlPlane, Source},
     ca::token::{JoinKey, Subject},
+    kubernetes,
 };
 
 /// Runs the program with these arguments, the name of the program first.
@@ -84,6 +85,8 @@ struct RunArgs {
     #[arg(long, env = "WEFT_CONFIG_DIR", default_value = "/etc/weft/config")]
     config_dir: PathBuf,
     #[command(flatten)]
+    kubernetes: KubernetesArgs,
+    #[command(flatten)]
     ca: CaArgs,
     /// The trust domain of all identities: spiffe://<trust-domain>/ns/...
     #[arg(long, env = "WEFT_TRUST_DOMAIN", default_value = "cluster.local", value_parser = trust_domain)]
@@ -130,6 +133,19 @@ struct RunArgs {
 }
 
 #[derive(Debug, Args)]
+struct KubernetesArgs {
+    /// How `--source kubernetes` reaches the API. By default with the service account of the pod.
+    #[arg(long, env = "KUBECONFIG")]
+    kubeconfig: Option<PathBuf>,
+    /// The namespace of the control plane, where it keeps its Secrets and its Lease.
+    #[arg(long, env = "WEFT_NAMESPACE", default_value = "weft-system")]
+    namespace: String,
+    /// The name of this replica, unlike that of any other: its pod's. By default the host name.
+    #[arg(long, env = "WEFT_REPLICA")]
+    replica: Option<String>,
+}
+
+#[derive(Debug, Args)]
 struct CaArgs {
     /// Where the CA keeps its root and the key of join tokens. Made on the first start.
     #[arg(long, env = "WEFT_CA_DIR", default_value = "/var/lib/weft/ca")]
@@ -158,6 +174,8 @@ struct TokenArgs {
 enum SourceKind {
     /// A watched directory, see --config-dir.
     Files,
+    /// The API of a Kubernetes cluster.
+    Kubernetes,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -173,6 +191,7 @@ fn serve(args: RunArgs) -> anyhow::Result<()> {
     let config = Config {
         source: match args.source {
             SourceKind::Files => Source::Files(args.config_dir),
+            SourceKind::Kubernetes => Source::Kubernetes(kubernetes_settings(args.kubernetes)?),
         },
         ca_dir: args.ca.ca_dir,
         trust_domain: args.trust_domain.into(),
@@ -190,11 +209,26 @@ fn serve(args: RunArgs) -> anyhow::Result<()> {
     runtime.block_on(serve_until_told(config))
 }
 
+fn kubernetes_settings(args: KubernetesArgs) -> anyhow::Result<kubernetes::Settings> {
+    let replica = match args.replica {
+        Some(replica) => replica,
+        None => std::fs::read_to_string("/proc/sys/kernel/hostname")
+            .map_err(|error| anyhow::anyhow!("no --replica, and the host has no name: {error}"))?
+            .trim()
+            .to_owned(),
+    };
+    Ok(kubernetes::Settings {
+        kubeconfig: args.kubeconfig,
+        namespace: args.namespace.into(),
+        replica: replica.into(),
+    })
+}
+
 async fn serve_until_told(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let trust_domain: Arc<str> = config.trust_domain.clone();
-    let mut control_plane = ControlPlane::start(config)?;
+    let mut control_plane = ControlPlane::start(config).await?;
     tracing::info!(
         %trust_domain,
         xds = %control_plane.xds_address(),

@@ -96,7 +96,7 @@ impl Bench {
             max_leaf_ttl: Duration::from_secs(3600),
             admitted_streams: 2,
         };
-        self.running = Some(ControlPlane::start(config).unwrap());
+        self.running = Some(ControlPlane::start(config).await.unwrap());
     }
 
     pub(crate) async fn stop(&mut self) {
