@@ -16,7 +16,7 @@ use crate::{
         self, Ca, Serving, ServingError, StorageError, service::CertificateService, token::JoinKey,
     },
     caller::Authenticator,
-    kubernetes,
+    kubernetes::{self, Cluster},
     monitoring::{
         Inventory, Monitoring,
         metrics::{CsrMetrics, XdsMetrics},
@@ -141,6 +141,10 @@ impl ControlPlane {
         let resources = Resources::new(changes.seen().clone());
 
         let shutdown = CancellationToken::new();
+        let cluster = match &config.source {
+            Source::Kubernetes(settings) => Some(Cluster::connect(settings.clone()).await?),
+            Source::Files(_) | Source::Store(_) => None,
+        };
         let problems = Problems::new();
         let nacks = Nacks::default();
         let mut registry = Registry::with_prefix("weft");
@@ -183,6 +187,14 @@ impl ControlPlane {
                 trust_domain: config.trust_domain,
             };
             control_plane.source = Some(files::start(settings, store.clone(), problems.clone())?);
+        }
+        if let Some(cluster) = &cluster {
+            let (leadership, election) = kubernetes::elect(cluster, shutdown.clone());
+            registry.register_collector(Box::new(leadership));
+            control_plane.tasks.spawn(async move {
+                election.await;
+                Ok(())
+            });
         }
         if let Some(listener) = plaintext {
             let routes = Routes::new(ads.trusting());

@@ -11,7 +11,10 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 
-pub use leader::Leadership;
+pub use leader::{Leadership, elect};
+
+/// Who writes, as the API server keeps it beside every field.
+pub const FIELD_MANAGER: &str = "weft-control-plane";
 
 /// Where the API is, and who this replica is there.
 #[derive(Debug, Clone)]
