@@ -9,6 +9,7 @@ pub mod app;
 pub mod ca;
 pub mod caller;
 pub mod cli;
+pub mod inject;
 pub mod kubernetes;
 pub mod monitoring;
 pub mod serve;
