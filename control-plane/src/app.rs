@@ -124,11 +124,13 @@ impl ControlPlane {
 
         let ca = Arc::new(Ca::open(ca::Settings {
             directory: config.ca_dir.clone(),
-            trust_domain: config.trust_domain.clone(),
-            max_leaf_ttl: config.max_leaf_ttl,
+            leaves: ca::Leaves {
+                trust_domain: config.trust_domain.clone(),
+                max_ttl: config.max_leaf_ttl,
+            },
         })?);
         let join_key = JoinKey::open(&config.ca_dir)?;
-        let serving = Arc::new(Serving::new(ca.clone(), config.tls_names.clone())?);
+        let serving = Arc::new(Serving::to_proxies(ca.clone(), config.tls_names.clone())?);
 
         let store = match &config.source {
             Source::Files(_) | Source::Kubernetes(_) => {

@@ -6,7 +6,24 @@ use std::{
     io::Write as _,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    time::SystemTime,
 };
+
+use rcgen::KeyPair;
+
+use super::authority::{Authority, Flaw, Material, Part, new_key, self_signed};
+
+/// The private key that signs.
+const KEY: &str = "ca-key.pem";
+/// The root that the key belongs to.
+const CERTIFICATE: &str = "ca-cert.pem";
+/// Files with this ending hold further roots to trust: the one before a change of roots, or after.
+const FURTHER_ROOTS: &str = ".root.pem";
+/// All roots, written for proxies to read.
+const BUNDLE: &str = "root-cert.pem";
+
+const REPAIR: &str = "restore it from a backup, or move ca-key.pem and ca-cert.pem away to start a \
+                      new root, which every workload must then be given";
 
 /// Why something of the CA's directory cannot be used, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +48,40 @@ pub enum StorageError {
         /// What to do.
         fix: &'static str,
     },
+}
+
+/// Loads the authority of a directory, or makes one when there is none, and writes the bundle of roots.
+pub(super) fn load_authority(path: &Path, trust_domain: &str) -> Result<Authority, StorageError> {
+    let directory = Directory::open(path)?;
+    let key = directory.read_or_create(KEY, 0o600, || new_key().serialize_pem())?;
+    if directory.is_exposed(KEY) {
+        tracing::warn!(
+            file = %directory.path(KEY).display(),
+            "others than the owner can read the key of the mesh's root; chmod 600 it"
+        );
+    }
+    let now = SystemTime::now();
+    let parsed = KeyPair::from_pem(&key).map_err(|error| directory.unusable(KEY, error, REPAIR))?;
+    let certificate = directory.read_or_create(CERTIFICATE, 0o644, || {
+        self_signed(trust_domain, &parsed, now)
+    })?;
+    let mut further = Vec::new();
+    for name in directory.names_ending(FURTHER_ROOTS)? {
+        let text = directory.read(&name)?.unwrap_or_default();
+        further.push((name, text));
+    }
+    let material = Material {
+        key: &key,
+        certificate: &certificate,
+        further: further
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_str()))
+            .collect(),
+    };
+    let authority =
+        Authority::parse(&material, trust_domain, now).map_err(|flaw| directory.flawed(flaw))?;
+    directory.write(BUNDLE, 0o644, &authority.bundle())?;
+    Ok(authority)
 }
 
 /// A directory of small files.
@@ -126,6 +177,22 @@ impl Directory {
             reason: reason.to_string(),
             fix,
         }
+    }
+
+    fn flawed(&self, flaw: Flaw) -> StorageError {
+        let (name, fix) = match &flaw.part {
+            Part::Key => (KEY, REPAIR),
+            Part::Certificate => (CERTIFICATE, REPAIR),
+            Part::TrustDomain => (
+                CERTIFICATE,
+                "set --trust-domain accordingly, or use another --ca-dir",
+            ),
+            Part::Further(name) => (
+                name.as_str(),
+                "it must hold PEM certificates; repair or remove it",
+            ),
+        };
+        self.unusable(name, &flaw.reason, fix)
     }
 
     /// Writes a file beside its place, complete and on disk.

@@ -78,7 +78,8 @@ impl Collector for Inventory {
         let world = self.store.current();
         let root_not_after = self
             .ca
-            .root_not_after()
+            .authority()
+            .not_after()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
         let gauges = [
