@@ -21,6 +21,7 @@ use weft_xds_proto::{
 };
 
 use crate::{
+    api,
     app::{Config, ControlPlane, Source},
     ca::token::{JoinKey, Subject},
     kubernetes,
@@ -43,6 +44,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Some(Command::Run(args)) => serve(args),
         None => serve(cli.run),
         Some(Command::Token(args)) => mint(&args),
+        Some(Command::Crds) => print_definitions(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -74,6 +76,8 @@ enum Command {
     Run(RunArgs),
     /// Mint a join token, with which a proxy outside Kubernetes proves who it is.
     Token(TokenArgs),
+    /// Print the CustomResourceDefinitions of Weft's own kinds as YAML, for kubectl apply -f -.
+    Crds,
 }
 
 #[derive(Debug, Args)]
@@ -258,6 +262,11 @@ fn mint(args: &TokenArgs) -> anyhow::Result<()> {
         args.ttl,
     );
     writeln!(std::io::stdout(), "{token}")?;
+    Ok(())
+}
+
+fn print_definitions() -> anyhow::Result<()> {
+    std::io::stdout().write_all(api::definition::yaml()?.as_bytes())?;
     Ok(())
 }
 

@@ -32,7 +32,7 @@ fn complaint(command: &mut Command) -> String {
 fn help_names_every_command() {
     let output = program().arg("--help").assert().success();
     let help = String::from_utf8(output.get_output().stdout.clone()).unwrap();
-    for word in ["run", "token", "--ca-dir", "WEFT_XDS_ADDRESS"] {
+    for word in ["run", "token", "crds", "--ca-dir", "WEFT_XDS_ADDRESS"] {
         assert!(help.contains(word), "{word} is missing in {help}");
     }
 }

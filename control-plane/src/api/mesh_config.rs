@@ -46,6 +46,7 @@ pub struct Defaults {
     /// No byte in either direction of an HTTP stream. `0s`: none.
     pub idle_timeout: Duration,
     /// To connect to an endpoint, TCP and TLS together. More than `0s`.
+    #[schemars(extend("x-weft-minimum" = "1ms"))]
     pub connect_timeout: Duration,
     /// What one proxy may have in use of one cluster.
     pub limits: Limits,

@@ -4,6 +4,7 @@
 //! Every field has a default, and an unknown field is an error: a misspelt setting that is silently
 //! ignored is worse than one that is refused.
 
+pub mod definition;
 mod duration;
 pub mod gateway;
 mod mesh_config;
@@ -11,6 +12,7 @@ mod quantity;
 #[cfg(test)]
 mod reference;
 pub(crate) mod schema;
+pub mod status;
 pub mod traffic_policy;
 
 pub use duration::{Duration, InvalidDuration};

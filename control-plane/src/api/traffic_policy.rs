@@ -28,6 +28,14 @@ use std::sync::LazyLock;
 /// How calls to a service or over a route are treated. What no policy says is as `MeshConfig.defaults` says.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.loadBalancer) || self.targetRefs.all(target, target.kind == 'Service')", "message": "is of a service as a whole, and a target is a route; write it in a policy for the service", "fieldPath": ".loadBalancer"},
+    {"rule": "!has(self.connections) || self.targetRefs.all(target, target.kind == 'Service')", "message": "is of a service as a whole, and a target is a route; write it in a policy for the service", "fieldPath": ".connections"},
+    {"rule": "!has(self.circuitBreaker) || self.targetRefs.all(target, target.kind == 'Service')", "message": "is of a service as a whole, and a target is a route; write it in a policy for the service", "fieldPath": ".circuitBreaker"},
+    {"rule": "!has(self.retry) || !has(self.retry.budget) || self.targetRefs.all(target, target.kind == 'Service')", "message": "is of a service as a whole, and a target is a route; write it in a policy for the service", "fieldPath": ".retry.budget"},
+    {"rule": "!has(self.retry) || !has(self.retry.perTryTimeout) || !has(self.timeout) || !has(self.timeout.request) || duration(self.timeout.request) == duration('0s') || duration(self.retry.perTryTimeout) <= duration(self.timeout.request)", "message": "is longer than a request may take with all its attempts; write no more than timeout.request", "fieldPath": ".retry.perTryTimeout"},
+    {"rule": "self.targetRefs.all(target, self.targetRefs.exists_one(other, other.kind == target.kind && other.name == target.name && (has(other.sectionName) ? other.sectionName : '') == (has(target.sectionName) ? target.sectionName : '')))", "message": "a target stands there twice; remove one of them", "fieldPath": ".targetRefs"}
+]))]
 pub struct TrafficPolicySpec {
     /// What the policy is for: objects of its own namespace.
     #[schemars(length(min = 1, max = 16))]
@@ -75,9 +83,15 @@ impl TrafficPolicySpec {
 /// An object of the policy's namespace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.group) || self.group == (self.kind == 'Service' ? '' : 'gateway.networking.k8s.io')", "message": "is not the group of the kind; leave it out", "fieldPath": ".group"},
+    {"rule": "self.name.matches(self.kind == 'Service' ? '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$' : '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?([.][a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$')", "message": "is not a name of lower-case letters, digits and dashes (RFC 1123)", "fieldPath": ".name"},
+    {"rule": "self.kind != 'Service' || !has(self.sectionName) || (self.sectionName.matches('^[0-9]+$') ? self.sectionName.matches('^[1-9][0-9]{0,4}$') && int(self.sectionName) <= 65535 : self.sectionName.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$'))", "message": "is not a port; write its name, or 1 to 65535 in quotes", "fieldPath": ".sectionName"}
+]))]
 pub struct TargetRef {
     /// The group of the kind.
     #[schemars(
+        length(max = 253),
         example = &"gateway.networking.k8s.io",
         extend("x-weft-default" = "that of the kind")
     )]

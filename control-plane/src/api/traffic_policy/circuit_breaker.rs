@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// When an endpoint that fails is given a rest, and how it comes back.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.maxOpenFor) || duration(self.maxOpenFor) >= duration(self.openFor)", "message": "is less than openFor; write as much or more", "fieldPath": ".maxOpenFor"}
+]))]
 pub struct CircuitBreaker {
     /// So many failures in a row eject an endpoint.
     #[schemars(
@@ -120,6 +123,9 @@ fn window() -> Duration {
 /// What counts as a failure of an endpoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "self.connectErrors || self.serverErrors || self.statuses.size() > 0 || self.grpcCodes.size() > 0 || has(self.slowerThan)", "message": "leave nothing that counts, so that no endpoint is ever ejected; let something count, or remove circuitBreaker"}
+]))]
 pub struct Failures {
     /// It could not be connected to, reset the connection, or answered what is not HTTP.
     #[schemars(

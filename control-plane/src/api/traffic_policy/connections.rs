@@ -79,6 +79,10 @@ pub struct Connections {
 /// Probes on a silent connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "duration(self.time).getMilliseconds() % 1000 == 0", "message": "is not a whole number of seconds; write 10s", "fieldPath": ".time"},
+    {"rule": "duration(self.interval).getMilliseconds() % 1000 == 0", "message": "is not a whole number of seconds; write 10s", "fieldPath": ".interval"}
+]))]
 pub struct TcpKeepalive {
     /// Silence before the first probe, in whole seconds.
     #[schemars(

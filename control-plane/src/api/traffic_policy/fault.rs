@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 /// Faults made on purpose. At least one of delay and abort.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.delay) || has(self.abort)", "message": "does nothing; write delay or abort"},
+    {"rule": "self.headers.all(header, self.headers.exists_one(other, other.name.lowerAscii() == header.name.lowerAscii()))", "message": "a name stands there twice; remove one of them", "fieldPath": ".headers"}
+]))]
 pub struct Fault {
     /// Requests that are held back.
     #[schemars(extend("x-weft-default" = "none"))]
@@ -46,6 +50,9 @@ pub struct Delay {
 /// Requests that fail. One of status and grpcStatus.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.status) != has(self.grpcStatus)", "message": "does not say with what, or says it in two ways; write one of status and grpcStatus"}
+]))]
 pub struct Abort {
     /// How many of them.
     #[serde(default = "all")]
@@ -83,6 +90,9 @@ pub struct HeaderValue {
     #[schemars(
         length(min = 1, max = 256),
         example = &"x-chaos",
+        extend("x-kubernetes-validations" = [
+    {"rule": "self.matches('^[!#$%&\\'*+.^_`|~0-9A-Za-z-]+$')", "message": "is not the name of a header; write letters, digits and dashes"}
+]),
         extend("x-weft-becomes" = "typed_per_filter_config HTTPFault.headers.name")
     )]
     pub name: String,
@@ -115,6 +125,10 @@ pub struct Mirror {
 /// A port of a service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "self.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')", "message": "is not a name of lower-case letters, digits and dashes (RFC 1123)", "fieldPath": ".name"},
+    {"rule": "!has(self.__namespace__) || self.__namespace__.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')", "message": "is not a name of lower-case letters, digits and dashes (RFC 1123)", "fieldPath": ".namespace"}
+]))]
 pub struct BackendRef {
     /// The name of the service.
     #[schemars(

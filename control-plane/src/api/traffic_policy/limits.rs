@@ -81,6 +81,9 @@ pub enum RateLimitKey {
 /// `adaptive`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "has(self.maximum) != has(self.adaptive)", "message": "limits nothing or in two ways; write one of maximum and adaptive"}
+]))]
 pub struct ConcurrencyLimit {
     /// So many requests.
     #[schemars(
@@ -100,6 +103,9 @@ pub struct ConcurrencyLimit {
 /// A limit that follows the latency of the workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "self.minimum <= self.maximum", "message": "is less than minimum; write as much or more", "fieldPath": ".maximum"}
+]))]
 pub struct Adaptive {
     /// Always so many.
     #[schemars(

@@ -7,6 +7,13 @@ use serde::{Deserialize, Serialize};
 /// How an endpoint is chosen for a request or connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.peakEwma) || !has(self.algorithm) || self.algorithm == 'PeakEwma'", "message": "does not go with this algorithm; remove it, or write algorithm: PeakEwma", "fieldPath": ".peakEwma"},
+    {"rule": "!has(self.consistentHash) || (has(self.algorithm) && self.algorithm in ['RingHash', 'Maglev'])", "message": "does not go with this algorithm; remove it, or write algorithm: RingHash or Maglev", "fieldPath": ".consistentHash"},
+    {"rule": "!has(self.algorithm) || !(self.algorithm in ['RingHash', 'Maglev']) || has(self.consistentHash)", "message": "is missing; write the header, cookie, queryParameter or sourceAddress to go by", "fieldPath": ".consistentHash"},
+    {"rule": "!has(self.slowStart) || !has(self.algorithm) || !(self.algorithm in ['Random', 'RingHash', 'Maglev'])", "message": "does not go with this algorithm; remove it, or write PeakEwma, LeastRequest, RoundRobin or WeightedRoundRobin", "fieldPath": ".slowStart"},
+    {"rule": "!has(self.algorithm) || self.algorithm != 'RingHash' || !has(self.consistentHash) || self.consistentHash.minimumRingSize <= self.consistentHash.maximumRingSize", "message": "is less than minimumRingSize; write as much or more", "fieldPath": ".consistentHash.maximumRingSize"}
+]))]
 pub struct LoadBalancer {
     /// How an endpoint is chosen.
     #[schemars(
@@ -112,12 +119,18 @@ impl Default for PeakEwma {
 /// What a consistent hash goes by. A request without it goes anywhere.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "[has(self.header), has(self.cookie), has(self.queryParameter), self.sourceAddress].exists_one(named, named)", "message": "does not name one thing to go by; write one of header, cookie, queryParameter and sourceAddress"}
+]))]
 pub struct ConsistentHash {
     /// The value of a header.
     #[schemars(
         length(min = 1, max = 256),
         example = &"x-user",
-        extend("x-weft-default" = "none", "x-weft-becomes" = "RouteAction.hash_policy.header")
+        extend("x-weft-default" = "none", "x-weft-becomes" = "RouteAction.hash_policy.header"),
+        extend("x-kubernetes-validations" = [
+    {"rule": "self.matches('^[!#$%&\\'*+.^_`|~0-9A-Za-z-]+$')", "message": "is not the name of a header; write letters, digits and dashes"}
+])
     )]
     pub header: Option<String>,
     /// The value of a cookie.
@@ -190,6 +203,9 @@ impl Default for ConsistentHash {
 /// A cookie to hash.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.path) || has(self.ttl)", "message": "is that of a cookie that is given, and none is without ttl; write ttl, or remove path", "fieldPath": ".path"}
+]))]
 pub struct Cookie {
     /// Its name.
     #[schemars(

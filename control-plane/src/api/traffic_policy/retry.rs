@@ -12,6 +12,9 @@ use std::borrow::Cow;
 /// what may have been, only if its method is listed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.hedge) || self.attempts >= 2", "message": "is a second attempt, and attempts allows one; write attempts of 2 or more", "fieldPath": ".hedge"}
+]))]
 pub struct Retry {
     /// All attempts, the first included; 1: nothing is tried again.
     #[schemars(
@@ -130,6 +133,9 @@ impl JsonSchema for RetryCondition {
 /// How long to wait before the next attempt: before the n-th retry up to base x multiplier^(n-1), at most max.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {"rule": "!has(self.max) || duration(self.max) >= duration(self.base)", "message": "is less than base; write as much or more", "fieldPath": ".max"}
+]))]
 pub struct Backoff {
     /// Before the first retry.
     #[schemars(
