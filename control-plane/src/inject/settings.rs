@@ -3,7 +3,7 @@
 //! One YAML file; in a cluster the key `config.yaml` of the ConfigMap `weft-injector-config`. Every field
 //! may be left out, and one that is not listed here is refused.
 
-use super::{PortRange, Quantity, Subnet};
+use super::{PortRange, Quantity, Subnet, sidecar};
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, num::NonZeroU32};
 
@@ -131,7 +131,6 @@ impl Settings {
             ("trustDomain", &self.trust_domain),
             ("clusterDomain", &self.cluster_domain),
             ("logLevel", &self.log_level),
-            ("accessLog", &self.access_log),
         ] {
             if text.trim().is_empty() {
                 return invalid(
@@ -139,6 +138,10 @@ impl Settings {
                     "is empty; leave it out for the default".to_owned(),
                 );
             }
+        }
+        if let Err(reason) = check_access_log(&self.access_log) {
+            let reason = format!("{:?} {reason}", self.access_log);
+            return invalid("accessLog".to_owned(), reason);
         }
         let host_and_port = self.xds_address.rsplit_once(':');
         let port = host_and_port.and_then(|(_, port)| port.parse::<u16>().ok());
@@ -156,10 +159,14 @@ impl Settings {
             }
         }
         for name in self.env.keys() {
-            if !name.starts_with("WEFT_") {
-                let reason = "is no variable of the proxy; they begin with WEFT_".to_owned();
-                return invalid(format!("env.{name}"), reason);
-            }
+            let reason = if !name.starts_with("WEFT_") {
+                "is no variable of the proxy; they begin with WEFT_"
+            } else if sidecar::OWN_VARIABLES.contains(&name.as_str()) {
+                "is set by the injector itself"
+            } else {
+                continue;
+            };
+            return invalid(format!("env.{name}"), reason.to_owned());
         }
         Ok(())
     }
@@ -187,6 +194,16 @@ impl Default for Settings {
             skip_outbound_subnets: Vec::new(),
             env: BTreeMap::new(),
         }
+    }
+}
+
+/// What `--access-log` of the proxy takes.
+pub(super) fn check_access_log(text: &str) -> Result<(), &'static str> {
+    let share = text.strip_prefix("sample:").map(str::parse::<f64>);
+    match (text, share) {
+        ("off" | "all" | "errors", _) => Ok(()),
+        (_, Some(Ok(share))) if (0.0..=1.0).contains(&share) => Ok(()),
+        _ => Err("is no access log; write off, all, errors or sample:0.1"),
     }
 }
 
@@ -266,6 +283,8 @@ mod tests {
                 &["resources.requests.cpu", "limit"],
             ),
             ("env: {PATH: /}", &["env.PATH", "WEFT_"]),
+            ("env: {WEFT_POD: x}", &["env.WEFT_POD", "injector"]),
+            ("accessLog: loud", &["accessLog", "errors"]),
             ("workers: 0", &["workers"]),
         ] {
             let error = Settings::parse(text).unwrap_err().to_string();

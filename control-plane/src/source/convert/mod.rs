@@ -17,6 +17,8 @@ mod service;
 mod text;
 mod traffic_policy;
 
+pub(crate) use pod::{check_annotations, workload_name};
+
 use crate::{
     api,
     world::{Kind, MtlsMode, Object, ObjectKey, ObjectRef, quantity::Created, route::RouteKind},

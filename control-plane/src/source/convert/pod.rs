@@ -68,10 +68,7 @@ fn workload(key: ObjectKey, pod: &core::Pod, trust_domain: &str) -> Result<Workl
     let label = |name: &str| labels?.get(name).map(String::as_str);
     let containers = containers(spec);
     Ok(Workload {
-        name: owner(&pod.metadata)
-            .or_else(|| label("app.kubernetes.io/name").map(Arc::from))
-            .or_else(|| label("app").map(Arc::from))
-            .unwrap_or_else(|| key.name.clone()),
+        name: workload_name(&pod.metadata).unwrap_or_else(|| key.name.clone()),
         identity,
         addresses: addresses(pod.status.as_ref())?,
         meshed: containers.iter().any(|(_, c)| c.name == PROXY_CONTAINER),
@@ -82,6 +79,21 @@ fn workload(key: ObjectKey, pod: &core::Pod, trust_domain: &str) -> Result<Workl
         weight: Workload::DEFAULT_WEIGHT,
         key,
     })
+}
+
+/// What telemetry calls the workload that a pod is one of, unless it is one of its own.
+pub(crate) fn workload_name(metadata: &ObjectMeta) -> Option<Arc<str>> {
+    let label = |name: &str| Some(Arc::from(metadata.labels.as_ref()?.get(name)?.as_str()));
+    owner(metadata)
+        .or_else(|| label("app.kubernetes.io/name"))
+        .or_else(|| label("app"))
+}
+
+/// Whether what a pod's annotations say of it can be understood.
+pub(crate) fn check_annotations(annotations: &Annotations) -> Result<(), Invalid> {
+    modes(annotations)?;
+    weight(annotations)?;
+    Ok(())
 }
 
 /// With the field that each stands in.

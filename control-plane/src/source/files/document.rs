@@ -6,9 +6,9 @@ use std::path::Path;
 use xxhash_rust::xxh3::xxh3_128;
 
 /// A document of a file.
-pub(super) struct Document<'a> {
+pub(crate) struct Document<'a> {
     /// Its number, from 1, among those with content: a file may well begin with `---`.
-    pub(super) number: usize,
+    pub(crate) number: usize,
     /// How many lines of the file stand before it.
     lines_before: usize,
     text: &'a str,
@@ -23,7 +23,7 @@ enum Syntax {
 
 /// Splits a file into its documents, each to be read on its own: what is broken in one says nothing
 /// about the others. Documents without content are left out.
-pub(super) fn documents<'a>(path: &Path, text: &'a str) -> Vec<Document<'a>> {
+pub(crate) fn documents<'a>(path: &Path, text: &'a str) -> Vec<Document<'a>> {
     if path
         .extension()
         .is_some_and(|extension| extension == "json")
@@ -46,8 +46,13 @@ impl Document<'_> {
         xxh3_128(self.text.as_bytes())
     }
 
+    /// As it stands in the file.
+    pub(crate) fn text(&self) -> &str {
+        self.text
+    }
+
     /// What it says, or why that cannot be read.
-    pub(super) fn read(&self) -> Result<Value, String> {
+    pub(crate) fn read(&self) -> Result<Value, String> {
         match self.syntax {
             Syntax::Json => serde_json::from_str(self.text).map_err(|error| error.to_string()),
             Syntax::Yaml => serde_saphyr::from_str(self.text)

@@ -11,6 +11,7 @@ use super::{Problem, Problems, Severity};
 use crate::world::{Changes, Store};
 use catalog::{Applied, Catalog, Read};
 use directory::{Directory, Found, Hints};
+pub(crate) use document::documents;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fs, io,
