@@ -22,7 +22,7 @@ use crate::{
         metrics::{CsrMetrics, XdsMetrics},
     },
     serve::{self, BindError, Transport},
-    source::{Problems, files},
+    source::{self, Problems, Unread, files},
     world::{Store, World},
     xds::{self, AdsService, Nacks, Resources},
 };
@@ -122,6 +122,10 @@ impl ControlPlane {
             .transpose()?;
         let monitoring = serve::bind("--monitoring-address", config.monitoring_address)?;
 
+        let cluster = match &config.source {
+            Source::Kubernetes(settings) => Some(Cluster::connect(settings.clone()).await?),
+            Source::Files(_) | Source::Store(_) => None,
+        };
         let ca = Arc::new(Ca::open(ca::Settings {
             directory: config.ca_dir.clone(),
             leaves: ca::Leaves {
@@ -143,11 +147,8 @@ impl ControlPlane {
         let resources = Resources::new(changes.seen().clone());
 
         let shutdown = CancellationToken::new();
-        let cluster = match &config.source {
-            Source::Kubernetes(settings) => Some(Cluster::connect(settings.clone()).await?),
-            Source::Files(_) | Source::Store(_) => None,
-        };
         let problems = Problems::new();
+        let unread = Unread::default();
         let nacks = Nacks::default();
         let mut registry = Registry::with_prefix("weft");
         registry.register_collector(Box::new(problems.clone()));
@@ -183,6 +184,16 @@ impl ControlPlane {
         control_plane.background(async move { resources.keep_current(changes).await });
         let renewed = serving.clone();
         control_plane.background(async move { renewed.keep_current().await });
+        if let Some(cluster) = &cluster {
+            control_plane.background(source::kubernetes::run(source::kubernetes::Settings {
+                client: cluster.client.clone(),
+                trust_domain: config.trust_domain.clone(),
+                metrics: source::kubernetes::Metrics::register(&mut registry),
+                unread: unread.clone(),
+                problems: problems.clone(),
+                store: store.clone(),
+            }));
+        }
         if let Source::Files(directory) = config.source {
             let settings = files::Settings {
                 directory,
@@ -206,6 +217,7 @@ impl ControlPlane {
         control_plane.grpc(xds, Transport::Tls(serving), routes);
         let router = Monitoring {
             store,
+            unread,
             problems,
             nacks,
             registry,

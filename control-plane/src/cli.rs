@@ -271,7 +271,8 @@ fn print_definitions() -> anyhow::Result<()> {
 }
 
 fn install_log(level: &str, format: LogFormat) -> anyhow::Result<()> {
-    let filter: Targets = level
+    // What the client of the Kubernetes API says of its requests, whoever made them says with what it means.
+    let filter: Targets = format!("kube_client=off,{level}")
         .parse()
         .map_err(|error| anyhow::anyhow!("--log-level {level:?}: {error}"))?;
     let lines = tracing_subscriber::fmt::layer()

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ca::Ca,
-    source::{Problem, Problems},
+    source::{Problem, Problems, Unread},
     world::Store,
     xds::{NackRecord, Nacks, Resources},
 };
@@ -39,6 +39,8 @@ use crate::{
 pub struct Monitoring {
     /// Its state decides readiness.
     pub store: Arc<Store>,
+    /// What the source has yet to tell before it is ready.
+    pub unread: Unread,
     /// What is wrong with the configuration.
     pub problems: Problems,
     /// What proxies refused.
@@ -118,17 +120,23 @@ impl Collector for Inventory {
     }
 }
 
-async fn ready(State(monitoring): State<Arc<Monitoring>>) -> (StatusCode, &'static str) {
+async fn ready(State(monitoring): State<Arc<Monitoring>>) -> (StatusCode, String) {
     if monitoring.shutdown.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n")
-    } else if monitoring.store.is_synced() {
-        (StatusCode::OK, "ready\n")
-    } else {
-        (
+        return (
             StatusCode::SERVICE_UNAVAILABLE,
-            "the source has not told yet what there is\n",
-        )
+            "shutting down\n".to_owned(),
+        );
     }
+    if monitoring.store.is_synced() {
+        return (StatusCode::OK, "ready\n".to_owned());
+    }
+    let mut reason = "the source has not told yet what there is".to_owned();
+    let unread = monitoring.unread.list();
+    if !unread.is_empty() {
+        reason += " of ";
+        reason += &unread.join(", ");
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, reason + "\n")
 }
 
 async fn scrape(State(monitoring): State<Arc<Monitoring>>) -> impl IntoResponse {

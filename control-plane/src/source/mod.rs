@@ -2,10 +2,13 @@
 //!
 //! A source turns what it watches into validated domain objects at its edge, tells them to the
 //! [`Store`](crate::world::Store) as updates, marks it synced once it has told what was there at its
-//! start, and keeps the list of [`Problems`] that someone has to act on. `files` is the only one so far.
+//! start, and keeps the list of [`Problems`] that someone has to act on.
 
 pub(crate) mod convert;
 pub mod files;
+pub mod kubernetes;
 mod problem;
+mod unread;
 
-pub use problem::{Problem, Problems, Severity};
+pub use problem::{Origin, Place, Problem, Problems, Severity};
+pub use unread::Unread;

@@ -262,6 +262,8 @@ pub struct Workload {
     pub port_mtls: BTreeMap<u16, MtlsMode>,
     /// Its zone.
     pub zone: Option<Arc<str>>,
+    /// The node that it runs on.
+    pub node: Option<Arc<str>>,
     /// Its share, under the algorithms that look at weights: 1 to 1000.
     pub weight: NonZeroU16,
 }

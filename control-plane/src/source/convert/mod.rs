@@ -17,16 +17,18 @@ mod service;
 mod text;
 mod traffic_policy;
 
-pub(crate) use pod::{check_annotations, workload_name};
+pub(crate) use pod::{ZONE, check_annotations, workload_name};
 
 use crate::{
     api,
-    world::{Kind, MtlsMode, Object, ObjectKey, ObjectRef, quantity::Created, route::RouteKind},
+    world::{
+        Kind, MtlsMode, Object, ObjectKey, ObjectRef, Workload, quantity::Created, route::RouteKind,
+    },
 };
 use k8s_openapi::jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// What became of an object.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,6 +74,22 @@ impl StandIn {
         Self {
             object,
             consequence: "until it is mended, mTLS is Strict there",
+        }
+    }
+
+    /// What stands for the object where a good version of it is known. Of a pod only what its author wrote is of
+    /// that version: where it is and what runs there has nothing to do with the mistake, and may have changed since.
+    pub(crate) fn after(self, good: &Object) -> Object {
+        match (self.object, good) {
+            (Object::Workload(told), Object::Workload(good)) => {
+                Object::Workload(Arc::new(Workload {
+                    mtls: good.mtls,
+                    port_mtls: good.port_mtls.clone(),
+                    weight: good.weight,
+                    ..Arc::unwrap_or_clone(told)
+                }))
+            }
+            (_, good) => good.clone(),
         }
     }
 }

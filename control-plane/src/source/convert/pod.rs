@@ -16,7 +16,7 @@ const PROXY_CONTAINER: &str = "weft-proxy";
 const WEIGHT: &str = "weft.dev/weight";
 const MAX_WEIGHT: u16 = 1000;
 /// The well-known label of a zone, which Kubernetes 1.35 and later copies to pods from their node.
-const ZONE: &str = "topology.kubernetes.io/zone";
+pub(crate) const ZONE: &str = "topology.kubernetes.io/zone";
 
 pub(super) fn convert(key: ObjectKey, value: Value, trust_domain: &str) -> Verdict {
     let pod = match typed::<core::Pod>(value) {
@@ -76,6 +76,9 @@ fn workload(key: ObjectKey, pod: &core::Pod, trust_domain: &str) -> Result<Workl
         mtls: None,
         port_mtls: BTreeMap::new(),
         zone: label(ZONE).map(Arc::from),
+        node: spec
+            .and_then(|spec| spec.node_name.as_deref())
+            .map(Arc::from),
         weight: Workload::DEFAULT_WEIGHT,
         key,
     })

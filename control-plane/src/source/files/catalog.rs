@@ -3,7 +3,7 @@
 use super::document::{Document, documents};
 use crate::{
     source::{
-        Problem, Severity,
+        Origin, Problem, Severity,
         convert::{self, Outcome, StandIn, Verdict},
     },
     world::{Finding, Object, ObjectRef, Update},
@@ -113,8 +113,10 @@ impl Catalog {
             if let Some(first) = first.filter(|first| *first != path) {
                 problems.push(Problem {
                     severity: Severity::Error,
-                    file: path.to_owned(),
-                    document: Some(held.document),
+                    origin: Origin::File {
+                        file: path.to_owned(),
+                        document: Some(held.document),
+                    },
                     object: Some(held.name.clone()),
                     field: None,
                     reason: format!(
@@ -129,17 +131,20 @@ impl Catalog {
     }
 
     /// What is wrong with an object in the light of others, as a problem of the file that it counts in.
-    pub(super) fn located(&self, finding: Finding) -> Option<Problem> {
+    pub(super) fn located(&self, finding: Finding) -> Option<(&PathBuf, Problem)> {
         let file = self.holders.get(&finding.object)?.first()?;
         let held = self.files.get(file)?.objects.get(&finding.object)?;
-        Some(Problem {
+        let problem = Problem {
             severity: Severity::Error,
-            file: file.clone(),
-            document: Some(held.document),
+            origin: Origin::File {
+                file: file.clone(),
+                document: Some(held.document),
+            },
             object: Some(held.name.clone()),
             field: Some(finding.field),
             reason: finding.reason,
-        })
+        };
+        Some((file, problem))
     }
 
     fn replace(&mut self, path: &Path, new: Option<File>, applied: &mut Applied) {
@@ -369,7 +374,11 @@ impl Reader<'_> {
             return "another version of it in this file is in force";
         }
         if let Some(held) = self.known.get(&reference).filter(|held| !held.stand_in) {
-            self.file.objects.insert(reference, held.clone());
+            let mut held = held.clone();
+            if let Some(instead) = instead {
+                held.object = instead.after(&held.object);
+            }
+            self.file.objects.insert(reference, held);
             return "its last good version stays in force";
         }
         match instead {
@@ -401,8 +410,10 @@ impl Reader<'_> {
     ) {
         self.file.problems.push(Problem {
             severity,
-            file: self.path.to_owned(),
-            document: Some(document),
+            origin: Origin::File {
+                file: self.path.to_owned(),
+                document: Some(document),
+            },
             object,
             field,
             reason,
@@ -413,8 +424,10 @@ impl Reader<'_> {
 fn of_file(path: &Path, reason: String) -> Problem {
     Problem {
         severity: Severity::Error,
-        file: path.to_owned(),
-        document: None,
+        origin: Origin::File {
+            file: path.to_owned(),
+            document: None,
+        },
         object: None,
         field: None,
         reason,

@@ -7,7 +7,7 @@ mod catalog;
 mod directory;
 mod document;
 
-use super::{Problem, Problems, Severity};
+use super::{Origin, Place, Problem, Problems, Severity};
 use crate::world::{Changes, Store};
 use catalog::{Applied, Catalog, Read};
 use directory::{Directory, Found, Hints};
@@ -170,7 +170,7 @@ impl Follower {
             let mut problems = self.catalog.problems(path);
             problems.extend(self.contradictions.get(path).into_iter().flatten().cloned());
             problems.sort();
-            self.problems.set(path, problems);
+            self.problems.set(Place::File(path.clone()), problems);
         }
         self.tell_troubled(found);
     }
@@ -191,12 +191,12 @@ impl Follower {
         }
         let world = self.store.current();
         let mut contradictions: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for problem in world
+        for (file, problem) in world
             .findings()
             .into_iter()
             .filter_map(|finding| self.catalog.located(finding))
         {
-            let of_file = contradictions.entry(problem.file.clone()).or_default();
+            let of_file = contradictions.entry(file.clone()).or_default();
             of_file.push(problem);
         }
         let old = std::mem::replace(&mut self.contradictions, contradictions);
@@ -256,20 +256,22 @@ impl Follower {
         }
         for path in &self.troubled {
             if !found.troubled.contains_key(path) {
-                self.problems.set(path, Vec::new());
+                self.problems.set(Place::File(path.clone()), Vec::new());
             }
         }
         self.troubled = found.troubled.keys().cloned().collect();
         for (path, reason) in found.troubled {
             let problem = Problem {
                 severity: Severity::Error,
-                file: path.clone(),
-                document: None,
+                origin: Origin::File {
+                    file: path.clone(),
+                    document: None,
+                },
                 object: None,
                 field: None,
                 reason,
             };
-            self.problems.set(&path, vec![problem]);
+            self.problems.set(Place::File(path), vec![problem]);
         }
     }
 }
