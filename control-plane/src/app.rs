@@ -1,5 +1,7 @@
 //! The control plane as a whole: what starts, in which order, and how it ends.
 
+mod identity;
+
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
@@ -11,18 +13,17 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use weft_xds_proto::csr::istio_certificate_service_server::IstioCertificateServiceServer;
 
+use self::identity::{Identity, tell_roots};
 use crate::{
-    ca::{
-        self, Ca, Serving, ServingError, StorageError, service::CertificateService, token::JoinKey,
-    },
-    caller::Authenticator,
+    ca::{Serving, ServingError, StorageError, secret::SecretError, service::CertificateService},
     kubernetes::{self, Cluster},
     monitoring::{
         Inventory, Monitoring,
-        metrics::{CsrMetrics, XdsMetrics},
+        metrics::{BundleMetrics, CsrMetrics, XdsMetrics},
     },
     serve::{self, BindError, Transport},
     source::{self, Problems, Unread, files},
+    trust_bundle::TrustBundle,
     world::{Store, World},
     xds::{self, AdsService, Nacks, Resources},
 };
@@ -35,8 +36,13 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub struct Config {
     /// Where the objects of the mesh come from.
     pub source: Source,
-    /// Where the CA keeps its root and the key of join tokens.
+    /// Where the CA keeps its root and the key of join tokens, except in a cluster.
     pub ca_dir: PathBuf,
+    /// In a cluster, the Secret that signs instead of the control plane's own.
+    pub ca_secret: Option<Arc<str>>,
+    /// In a cluster, how long a new root is trusted before it signs. By default the longest lifetime of a
+    /// workload's certificate.
+    pub root_overlap: Option<Duration>,
     /// The trust domain of all identities.
     pub trust_domain: Arc<str>,
     /// What ends the names of services.
@@ -90,6 +96,9 @@ pub enum RunError {
     /// The CA's directory.
     #[error(transparent)]
     Storage(#[from] StorageError),
+    /// The CA's Secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// The serving certificate.
     #[error(transparent)]
     Serving(#[from] ServingError),
@@ -122,18 +131,16 @@ impl ControlPlane {
             .transpose()?;
         let monitoring = serve::bind("--monitoring-address", config.monitoring_address)?;
 
+        let mut registry = Registry::with_prefix("weft");
         let cluster = match &config.source {
             Source::Kubernetes(settings) => Some(Cluster::connect(settings.clone()).await?),
             Source::Files(_) | Source::Store(_) => None,
         };
-        let ca = Arc::new(Ca::open(ca::Settings {
-            directory: config.ca_dir.clone(),
-            leaves: ca::Leaves {
-                trust_domain: config.trust_domain.clone(),
-                max_ttl: config.max_leaf_ttl,
-            },
-        })?);
-        let join_key = JoinKey::open(&config.ca_dir)?;
+        let Identity {
+            ca,
+            authenticator,
+            keeper,
+        } = Identity::open(&config, cluster.as_ref(), &mut registry).await?;
         let serving = Arc::new(Serving::to_proxies(ca.clone(), config.tls_names.clone())?);
 
         let store = match &config.source {
@@ -150,14 +157,12 @@ impl ControlPlane {
         let problems = Problems::new();
         let unread = Unread::default();
         let nacks = Nacks::default();
-        let mut registry = Registry::with_prefix("weft");
         registry.register_collector(Box::new(problems.clone()));
         registry.register_collector(Box::new(Inventory {
             store: store.clone(),
             resources: resources.clone(),
             ca: ca.clone(),
         }));
-        let authenticator = Authenticator::new(join_key, config.trust_domain.clone());
         let ads = AdsService::new(
             xds::Settings {
                 resources: resources.clone(),
@@ -169,7 +174,11 @@ impl ControlPlane {
             },
             authenticator.clone(),
         );
-        let csr = CertificateService::new(ca, authenticator, CsrMetrics::register(&mut registry));
+        let csr = CertificateService::new(
+            ca.clone(),
+            authenticator,
+            CsrMetrics::register(&mut registry),
+        );
 
         let mut control_plane = Self {
             xds_address: local_address(&xds)?,
@@ -194,6 +203,7 @@ impl ControlPlane {
                 store: store.clone(),
             }));
         }
+        control_plane.background(tell_roots(ca.clone(), store.clone()));
         if let Source::Files(directory) = config.source {
             let settings = files::Settings {
                 directory,
@@ -203,7 +213,13 @@ impl ControlPlane {
         }
         if let Some(cluster) = &cluster {
             let (leadership, election) = kubernetes::elect(cluster, shutdown.clone());
-            registry.register_collector(Box::new(leadership));
+            registry.register_collector(Box::new(leadership.clone()));
+            if let Some(keeper) = keeper {
+                control_plane.background(keeper.run(leadership.clone()));
+            }
+            let metrics = BundleMetrics::register(&mut registry);
+            let bundle = TrustBundle::new(cluster.clone(), ca, store.clone(), metrics);
+            control_plane.background(bundle.run(leadership));
             control_plane.tasks.spawn(async move {
                 election.await;
                 Ok(())

@@ -1,4 +1,6 @@
-//! Who calls: decided from the client certificate or the join token, never from what a request says.
+//! Who calls: decided from the client certificate or a token, never from what a request says.
+
+mod review;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -7,7 +9,9 @@ use tonic::{Request, Status};
 use weft_xds_proto::spiffe::SpiffeId;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use crate::ca::token::JoinKey;
+use crate::ca::token::{JoinKey, Subject};
+
+pub use review::{ReviewError, Reviewer};
 
 /// The other end of a connection.
 #[derive(Debug, Clone)]
@@ -43,26 +47,55 @@ pub struct Caller {
 /// Tells callers apart.
 #[derive(Debug, Clone)]
 pub struct Authenticator {
-    join_key: JoinKey,
+    tokens: Tokens,
     trust_domain: Arc<str>,
 }
 
+/// What tokens there are, and who can tell a good one.
+#[derive(Debug, Clone)]
+pub enum Tokens {
+    /// Join tokens, by the key that they are minted with.
+    Join(JoinKey),
+    /// Projected tokens of Kubernetes service accounts, by its API.
+    ServiceAccount(Arc<Reviewer>),
+}
+
+/// What a request shows of its caller, still to be believed.
+#[derive(Debug)]
+struct Shown {
+    proof: Option<Proof>,
+    token: Option<String>,
+}
+
 impl Authenticator {
-    /// Accepts tokens of this key and identities of this trust domain.
-    pub fn new(join_key: JoinKey, trust_domain: Arc<str>) -> Self {
+    /// Accepts such tokens, and identities of this trust domain.
+    pub fn new(tokens: Tokens, trust_domain: Arc<str>) -> Self {
         Self {
-            join_key,
+            tokens,
             trust_domain,
         }
     }
 
     /// The caller of a request: by the certificate of its connection, else by the bearer token in its
-    /// `authorization` metadata.
+    /// `authorization` metadata. The future does not hold on to the request.
     ///
     /// Errors with the gRPC status to answer, which says what is missing or wrong.
-    pub fn caller<T>(&self, request: &Request<T>) -> Result<Caller, Status> {
-        let proof = request.extensions().get::<Peer>().map(|peer| &peer.proof);
-        if let Some(Proof::Certificate(identity)) = proof {
+    pub fn caller<'a, T>(
+        &'a self,
+        request: &Request<T>,
+    ) -> impl Future<Output = Result<Caller, Status>> + Send + use<'a, T> {
+        let shown = Shown {
+            proof: request
+                .extensions()
+                .get::<Peer>()
+                .map(|peer| peer.proof.clone()),
+            token: bearer(request).map(str::to_owned),
+        };
+        self.decide(shown)
+    }
+
+    async fn decide(&self, shown: Shown) -> Result<Caller, Status> {
+        if let Some(Proof::Certificate(identity)) = shown.proof {
             if *identity.trust_domain() != *self.trust_domain {
                 return Err(Status::unauthenticated(format!(
                     "the client certificate is of {identity}, but the trust domain here is {}",
@@ -70,30 +103,26 @@ impl Authenticator {
                 )));
             }
             return Ok(Caller {
-                identity: identity.clone(),
+                identity,
                 pod: None,
             });
         }
-        if let Some(token) = bearer(request) {
-            return self.by_token(token);
+        if let Some(token) = shown.token {
+            return self.by_token(&token).await;
         }
-        Err(Status::unauthenticated(match proof {
+        Err(Status::unauthenticated(match shown.proof {
             Some(Proof::Unusable(reason)) => {
                 format!("the client certificate proves nothing: {reason}")
             }
-            _ => {
-                "no client certificate and no `authorization: Bearer` token; give the proxy a join \
-                  token (`weft-control-plane token`)"
-                    .to_owned()
-            }
+            _ => format!(
+                "no client certificate and no `authorization: Bearer` token; give the proxy {}",
+                self.tokens.describe()
+            ),
         }))
     }
 
-    fn by_token(&self, token: &str) -> Result<Caller, Status> {
-        let subject = self
-            .join_key
-            .verify(token)
-            .map_err(|error| Status::unauthenticated(error.to_string()))?;
+    async fn by_token(&self, token: &str) -> Result<Caller, Status> {
+        let subject = self.tokens.subject(token).await?;
         let identity = SpiffeId::new(
             &self.trust_domain,
             &subject.namespace,
@@ -104,6 +133,31 @@ impl Authenticator {
             identity,
             pod: Some(subject.pod),
         })
+    }
+}
+
+impl Tokens {
+    async fn subject(&self, token: &str) -> Result<Subject, Status> {
+        match self {
+            Self::Join(key) => key
+                .verify(token)
+                .map_err(|error| Status::unauthenticated(error.to_string())),
+            Self::ServiceAccount(reviewer) => {
+                reviewer.review(token).await.map_err(|error| match error {
+                    ReviewError::Refused(_) => Status::unauthenticated(error.to_string()),
+                    ReviewError::Unavailable(_) => Status::unavailable(error.to_string()),
+                })
+            }
+        }
+    }
+
+    fn describe(&self) -> &'static str {
+        match self {
+            Self::Join(_) => "a join token (`weft-control-plane token`)",
+            Self::ServiceAccount(_) => {
+                "a projected service account token for the audience weft-control-plane"
+            }
+        }
     }
 }
 

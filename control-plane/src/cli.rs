@@ -147,6 +147,14 @@ struct KubernetesArgs {
     /// The name of this replica, unlike that of any other: its pod's. By default the host name.
     #[arg(long, env = "WEFT_REPLICA")]
     replica: Option<String>,
+    /// A Secret of type kubernetes.io/tls in that namespace, such as cert-manager makes, whose certificate
+    /// signs instead of the control plane's own root.
+    #[arg(long, env = "WEFT_CA_SECRET")]
+    ca_secret: Option<String>,
+    /// How long a new root of the control plane's own is trusted before it signs. By default
+    /// --max-leaf-ttl, in which every proxy renews its certificate.
+    #[arg(long, env = "WEFT_ROOT_OVERLAP", value_parser = duration)]
+    root_overlap: Option<Duration>,
 }
 
 #[derive(Debug, Args)]
@@ -192,12 +200,18 @@ enum LogFormat {
 
 fn serve(args: RunArgs) -> anyhow::Result<()> {
     install_log(&args.log_level, args.log_format)?;
+    let (ca_secret, root_overlap) = (
+        args.kubernetes.ca_secret.clone(),
+        args.kubernetes.root_overlap,
+    );
     let config = Config {
         source: match args.source {
             SourceKind::Files => Source::Files(args.config_dir),
             SourceKind::Kubernetes => Source::Kubernetes(kubernetes_settings(args.kubernetes)?),
         },
         ca_dir: args.ca.ca_dir,
+        ca_secret: ca_secret.map(Into::into),
+        root_overlap,
         trust_domain: args.trust_domain.into(),
         cluster_domain: args.cluster_domain.into(),
         xds_address: args.xds_address,

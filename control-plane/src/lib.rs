@@ -15,6 +15,7 @@ pub mod monitoring;
 pub mod serve;
 pub mod source;
 pub mod translate;
+pub mod trust_bundle;
 pub mod world;
 pub mod xds;
 

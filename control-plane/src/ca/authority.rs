@@ -20,6 +20,7 @@ const ROOT_LIFETIME: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 #[derive(Debug)]
 pub struct Authority {
     pub(super) issuer: Issuer<'static, KeyPair>,
+    signing: CertificateDer<'static>,
     /// When everything between a leaf and its root is valid.
     pub(super) valid: Range<SystemTime>,
     /// What stands between a leaf and its root; empty when a root signs.
@@ -112,6 +113,7 @@ impl Authority {
             .map_err(|error| Part::Certificate.flaw(error))?;
         Ok(Self {
             issuer,
+            signing: signing.clone(),
             valid,
             intermediates,
             intermediates_pem,
@@ -136,15 +138,14 @@ impl Authority {
     pub fn not_after(&self) -> SystemTime {
         self.valid.end
     }
+}
 
-    /// The same authority that trusts these roots (PEM) as well.
-    pub(super) fn trusting(mut self, roots: &[String]) -> Self {
-        for pem in roots {
-            if !self.roots.contains(pem) {
-                self.roots.push(pem.clone());
-            }
-        }
-        self
+/// Whether they sign and trust the same. A certificate stands for its key.
+impl PartialEq for Authority {
+    fn eq(&self, other: &Self) -> bool {
+        self.signing == other.signing
+            && self.intermediates == other.intermediates
+            && self.roots == other.roots
     }
 }
 

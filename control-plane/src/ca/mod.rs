@@ -7,6 +7,7 @@
 mod authority;
 mod directory;
 mod root;
+pub mod secret;
 pub mod service;
 mod serving;
 pub mod token;

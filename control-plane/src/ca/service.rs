@@ -29,11 +29,11 @@ impl CertificateService {
         }
     }
 
-    fn create(
+    async fn create(
         &self,
         request: &Request<IstioCertificateRequest>,
     ) -> Result<IstioCertificateResponse, Status> {
-        let caller = self.authenticator.caller(request)?;
+        let caller = self.authenticator.caller(request).await?;
         let IstioCertificateRequest {
             csr,
             validity_duration,
@@ -65,7 +65,7 @@ impl IstioCertificateService for CertificateService {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let result = self.create(&request);
+        let result = self.create(&request).await;
         match &result {
             Ok(_) => {
                 self.metrics.signed.inc();

@@ -2,6 +2,8 @@
 //!
 //! Does not own what is read ([`crate::source`]) or written there.
 
+#[cfg(test)]
+pub(crate) mod fake;
 mod leader;
 
 use std::{path::PathBuf, sync::Arc};

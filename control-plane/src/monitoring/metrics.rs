@@ -42,6 +42,38 @@ pub struct CsrMetrics {
     pub refused: Counter,
 }
 
+/// What happens to a root that is in a Secret.
+#[derive(Debug, Clone, Default)]
+pub struct CaMetrics {
+    /// 1 while the Secrets, as they are, can be used.
+    pub usable: Gauge,
+    steps: Family<StepLabels, Counter>,
+}
+
+/// The roots in the namespaces of the mesh.
+#[derive(Debug, Clone, Default)]
+pub struct BundleMetrics {
+    /// Namespaces that have the roots as they are.
+    pub namespaces: Gauge,
+    /// Writes that succeeded.
+    pub writes: Counter,
+    /// Writes that failed.
+    pub failures: Counter,
+}
+
+/// What becomes of service account tokens.
+#[derive(Debug, Clone, Default)]
+pub struct ReviewMetrics {
+    /// Reviewed, and good.
+    pub accepted: Counter,
+    /// Reviewed, and no proof.
+    pub refused: Counter,
+    /// The API could not tell.
+    pub failed: Counter,
+    /// Good a moment ago, and not reviewed again.
+    pub remembered: Counter,
+}
+
 #[derive(Debug)]
 struct TypeMetrics {
     pushes: Counter,
@@ -65,6 +97,16 @@ struct TypeLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DialectLabels {
     dialect: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StepLabels {
+    step: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
 }
 
 impl XdsMetrics {
@@ -184,7 +226,95 @@ impl CsrMetrics {
     }
 }
 
+impl CaMetrics {
+    /// Metrics that the registry knows.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "ca_secret_usable",
+            "Whether the Secret of the mesh's root, as it is now, can be used",
+            metrics.usable.clone(),
+        );
+        registry.register(
+            "ca_rotation_steps",
+            "Changes that this replica made to the Secret of the mesh's root",
+            metrics.steps.clone(),
+        );
+        metrics
+    }
+
+    /// Counts changes of a kind.
+    pub(crate) fn step(&self, step: &'static str) -> Counter {
+        self.steps.get_or_create_owned(&StepLabels { step })
+    }
+}
+
+impl BundleMetrics {
+    /// Metrics that the registry knows.
+    pub fn register(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "trust_bundle_namespaces",
+            "Namespaces that have the roots of the mesh as they are, as the leader knows",
+            metrics.namespaces.clone(),
+        );
+        registry.register(
+            "trust_bundle_writes",
+            "Trust bundles written",
+            metrics.writes.clone(),
+        );
+        registry.register(
+            "trust_bundle_failures",
+            "Trust bundles that could not be written",
+            metrics.failures.clone(),
+        );
+        metrics
+    }
+}
+
+impl ReviewMetrics {
+    /// Metrics that the registry knows.
+    pub fn register(registry: &mut Registry) -> Self {
+        let outcomes = Family::<OutcomeLabels, Counter>::default();
+        registry.register(
+            "token_reviews",
+            "Service account tokens shown, by what became of them",
+            outcomes.clone(),
+        );
+        let counter = |outcome| outcomes.get_or_create_owned(&OutcomeLabels { outcome });
+        Self {
+            accepted: counter("accepted"),
+            refused: counter("refused"),
+            failed: counter("failed"),
+            remembered: counter("remembered"),
+        }
+    }
+}
+
 /// From half a millisecond to half a minute.
 fn latency_histogram() -> Histogram {
     Histogram::new(exponential_buckets(0.0005, 2.0, 17))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_of_identity_stands_in_the_docs() {
+        let mut registry = Registry::with_prefix("weft");
+        CaMetrics::register(&mut registry).step("promote").inc();
+        BundleMetrics::register(&mut registry);
+        ReviewMetrics::register(&mut registry).accepted.inc();
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        let docs = include_str!("../../../docs/reference/control-plane.md");
+        let mut names = 0;
+        for series in text.lines().filter(|line| !line.starts_with('#')) {
+            let name = series.split(['{', ' ']).next().unwrap_or_default();
+            assert!(docs.contains(&format!("| `{name}` |")), "no row of {name}");
+            names += 1;
+        }
+        assert_eq!(names, 9);
+    }
 }

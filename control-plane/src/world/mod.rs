@@ -145,6 +145,11 @@ impl World {
         self.workloads.len()
     }
 
+    /// All workloads.
+    pub fn workloads(&self) -> impl Iterator<Item = &Arc<Workload>> {
+        self.workloads.iter().map(|(_, workload)| workload)
+    }
+
     /// How many addresses of services take new connections.
     pub fn ready_endpoint_count(&self) -> usize {
         let endpoints = self.slices.iter().flat_map(|(_, slice)| &slice.endpoints);

@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    future::{Future, Ready, ready},
+    future::{Future, ready},
     marker::PhantomData,
     pin::Pin,
     sync::Arc,
@@ -97,14 +97,17 @@ impl AdsService {
         }
     }
 
-    fn open<P: Protocol>(
+    async fn open<P: Protocol>(
         &self,
         request: Request<Streaming<P::Request>>,
     ) -> Result<Response<Responses<P>>, Status> {
         let caller = match &self.authenticator {
-            Some(authenticator) => Some(authenticator.caller(&request).inspect_err(|status| {
-                tracing::warn!(reason = status.message(), "stream refused");
-            })?),
+            Some(authenticator) => {
+                let caller = authenticator.caller(&request).await;
+                Some(caller.inspect_err(|status| {
+                    tracing::warn!(reason = status.message(), "stream refused");
+                })?)
+            }
             None => None,
         };
         let responses = Responses::new(self.shared.clone(), caller, request.into_inner());
@@ -162,9 +165,10 @@ struct Method<P>(AdsService, PhantomData<P>);
 impl<P: Protocol> StreamingService<P::Request> for Method<P> {
     type Response = Bytes;
     type ResponseStream = Responses<P>;
-    type Future = Ready<Result<Response<Responses<P>>, Status>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Responses<P>>, Status>> + Send>>;
 
     fn call(&mut self, request: Request<Streaming<P::Request>>) -> Self::Future {
-        ready(self.0.open(request))
+        let service = self.0.clone();
+        Box::pin(async move { service.open(request).await })
     }
 }

@@ -94,6 +94,8 @@ impl Bench {
             monitoring_address: any,
             tls_names: vec!["localhost".to_owned()],
             max_leaf_ttl: Duration::from_secs(3600),
+            ca_secret: None,
+            root_overlap: None,
             admitted_streams: 2,
         };
         self.running = Some(ControlPlane::start(config).await.unwrap());
