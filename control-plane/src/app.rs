@@ -24,6 +24,7 @@ use crate::{
     serve::{self, BindError, Transport},
     source::{self, Problems, Unread, files},
     trust_bundle::TrustBundle,
+    webhook::{self, InjectionMetrics, NativeSidecars, SettingsFile, SettingsFileError, Webhook},
     world::{Store, World},
     xds::{self, AdsService, Nacks, Resources},
 };
@@ -59,6 +60,17 @@ pub struct Config {
     pub max_leaf_ttl: Duration,
     /// How many new streams are brought up to date at a time.
     pub admitted_streams: usize,
+    /// The injector, for the source `kubernetes`. `None` for a cluster whose pods get no sidecars from us.
+    pub injector: Option<Injector>,
+}
+
+/// Where pods are shown to the injector, and what it is told.
+#[derive(Debug, Clone)]
+pub struct Injector {
+    /// The webhook, over TLS.
+    pub address: SocketAddr,
+    /// The file with its settings.
+    pub settings: PathBuf,
 }
 
 /// Where the objects of the mesh come from.
@@ -108,12 +120,18 @@ pub enum RunError {
     /// The Kubernetes API.
     #[error(transparent)]
     Kubernetes(#[from] kubernetes::ConnectError),
+    /// The settings of the injector.
+    #[error(transparent)]
+    Injector(#[from] SettingsFileError),
     /// A server.
     #[error("a listener failed: {0}")]
     Server(#[from] tonic::transport::Error),
     /// The monitoring server.
     #[error("the monitoring listener failed: {0}")]
     Monitoring(#[from] std::io::Error),
+    /// The webhook's server.
+    #[error("the webhook's listener failed: {0}")]
+    Webhook(std::io::Error),
     /// A part of the control plane panicked: a fault of Weft.
     #[error("a part of the control plane failed: {0}; please report this")]
     Panic(#[from] tokio::task::JoinError),
@@ -130,6 +148,13 @@ impl ControlPlane {
             .map(|address| serve::bind("--plaintext-xds-address", address))
             .transpose()?;
         let monitoring = serve::bind("--monitoring-address", config.monitoring_address)?;
+        let injector = match (&config.source, &config.injector) {
+            (Source::Kubernetes(_), Some(injector)) => Some((
+                serve::bind("--webhook-address", injector.address)?,
+                SettingsFile::open(injector.settings.clone())?,
+            )),
+            _ => None,
+        };
 
         let mut registry = Registry::with_prefix("weft");
         let cluster = match &config.source {
@@ -218,12 +243,21 @@ impl ControlPlane {
                 control_plane.background(keeper.run(leadership.clone()));
             }
             let metrics = BundleMetrics::register(&mut registry);
-            let bundle = TrustBundle::new(cluster.clone(), ca, store.clone(), metrics);
-            control_plane.background(bundle.run(leadership));
+            let bundle = TrustBundle::new(cluster.clone(), ca.clone(), store.clone(), metrics);
+            control_plane.background(bundle.run(leadership.clone()));
             control_plane.tasks.spawn(async move {
                 election.await;
                 Ok(())
             });
+            if let Some((listener, settings)) = injector {
+                let names = webhook::names(&cluster.namespace, &config.cluster_domain);
+                let serving = Arc::new(Serving::to_api_server(ca.clone(), names)?);
+                let metrics = InjectionMetrics::register(&mut registry);
+                control_plane.inject(listener, serving, settings, metrics, cluster);
+                let roots =
+                    webhook::bundle::keep_current(cluster.client.clone(), ca.clone(), leadership);
+                control_plane.background(roots);
+            }
         }
         if let Some(listener) = plaintext {
             let routes = Routes::new(ads.trusting());
@@ -296,6 +330,35 @@ impl ControlPlane {
         self.tasks.spawn(async move {
             task.await;
             Ok(())
+        });
+    }
+
+    fn inject(
+        &mut self,
+        listener: TcpListener,
+        serving: Arc<Serving>,
+        settings: SettingsFile,
+        metrics: InjectionMetrics,
+        cluster: &Cluster,
+    ) {
+        let settings = Arc::new(settings);
+        let (native_sidecars, asking) = NativeSidecars::ask(cluster.client.clone());
+        self.background(async move { match asking.await {} });
+        let followed = settings.clone();
+        self.background(async move { followed.follow().await });
+        let renewed = serving.clone();
+        self.background(async move { renewed.keep_current().await });
+        let webhook = Webhook {
+            settings,
+            native_sidecars,
+            metrics,
+        };
+        let (router, shutdown) = (webhook.router(), self.shutdown.clone());
+        self.tasks.spawn(async move {
+            let transport = Transport::Tls(serving);
+            serve::serve_http(listener, transport, router, shutdown)
+                .await
+                .map_err(RunError::Webhook)
         });
     }
 

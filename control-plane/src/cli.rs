@@ -16,13 +16,13 @@ use tracing_subscriber::{
     filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 use weft_xds_proto::{
-    names::{MONITORING_PORT, XDS_TLS_PORT},
+    names::{MONITORING_PORT, WEBHOOK_PORT, XDS_TLS_PORT},
     spiffe::SpiffeId,
 };
 
 use crate::{
     api,
-    app::{Config, ControlPlane, Source},
+    app::{Config, ControlPlane, Injector, Source},
     ca::token::{JoinKey, Subject},
     kubernetes,
 };
@@ -108,6 +108,8 @@ struct RunArgs {
     /// Where health, readiness and metrics are served.
     #[arg(long, env = "WEFT_MONITORING_ADDRESS", default_value_t = any(MONITORING_PORT))]
     monitoring_address: SocketAddr,
+    #[command(flatten)]
+    injector: InjectorArgs,
     /// A name or address by which proxies reach this control plane. May be given more than once.
     #[arg(
         long = "tls-san",
@@ -162,6 +164,16 @@ struct CaArgs {
     /// Where the CA keeps its root and the key of join tokens. Made on the first start.
     #[arg(long, env = "WEFT_CA_DIR", default_value = "/var/lib/weft/ca")]
     ca_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct InjectorArgs {
+    /// The settings of the injector, a YAML file that is followed. Without it there is no webhook.
+    #[arg(long, env = "WEFT_INJECTOR_CONFIG")]
+    injector_config: Option<PathBuf>,
+    /// Where the API server shows new pods to the injector, over TLS.
+    #[arg(long, env = "WEFT_WEBHOOK_ADDRESS", default_value_t = any(WEBHOOK_PORT))]
+    webhook_address: SocketAddr,
 }
 
 #[derive(Debug, Args)]
@@ -220,6 +232,10 @@ fn serve(args: RunArgs) -> anyhow::Result<()> {
         tls_names: args.tls_names,
         max_leaf_ttl: args.max_leaf_ttl,
         admitted_streams: args.admitted_streams,
+        injector: args.injector.injector_config.map(|settings| Injector {
+            address: args.injector.webhook_address,
+            settings,
+        }),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

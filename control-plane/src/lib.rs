@@ -16,6 +16,7 @@ pub mod serve;
 pub mod source;
 pub mod translate;
 pub mod trust_bundle;
+pub mod webhook;
 pub mod world;
 pub mod xds;
 

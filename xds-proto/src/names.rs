@@ -37,6 +37,8 @@ pub const XDS_TLS_PORT: u16 = 15012;
 pub const XDS_PLAINTEXT_PORT: u16 = 15010;
 /// Health, readiness and metrics of the control plane.
 pub const MONITORING_PORT: u16 = 15014;
+/// Where the Kubernetes API server shows pods to the injector, on the control plane.
+pub const WEBHOOK_PORT: u16 = 15017;
 /// What one compiled regular expression of a route may take up, in bytes. The control plane refuses what proxies would.
 pub const EXPRESSION_BYTES: usize = 256 * 1024;
 /// The user id of the proxy, whose own traffic is not intercepted.

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::Pin,
     task::{Context, Poll},
 };
@@ -37,6 +38,10 @@ impl Connection {
     pub(super) fn tls(io: TlsStream<TcpStream>, peer: Peer) -> Self {
         let io = Io::Tls(Box::new(io));
         Self { io, peer }
+    }
+
+    pub(super) fn peer_address(&self) -> SocketAddr {
+        self.peer.address
     }
 }
 

@@ -1,4 +1,4 @@
-//! Listeners: bound with errors that say which flag to change, accepted into gRPC connections.
+//! Listeners: bound with errors that say which flag to change, accepted into connections of gRPC or HTTP.
 
 mod connection;
 
@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use axum::Router;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
@@ -88,6 +89,54 @@ pub async fn serve(
     let accept = shutdown.run_until_cancelled(accept);
     let (_, served) = tokio::join!(accept, serve);
     served
+}
+
+/// Serves HTTP on a listener until shut down.
+pub async fn serve_http(
+    listener: TcpListener,
+    transport: Transport,
+    router: Router,
+    shutdown: CancellationToken,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    let (ready, connections) = mpsc::channel(HANDSHAKES);
+    let accept = accept(listener, transport, ready);
+    let accepted = Accepted {
+        connections,
+        address,
+    };
+    let serve = axum::serve(accepted, router)
+        .with_graceful_shutdown(shutdown.clone().cancelled_owned())
+        .into_future();
+    let accept = shutdown.run_until_cancelled(accept);
+    let (_, served) = tokio::join!(accept, serve);
+    served
+}
+
+/// Connections whose handshake is done, as axum takes them.
+struct Accepted {
+    connections: mpsc::Receiver<io::Result<Connection>>,
+    address: SocketAddr,
+}
+
+impl axum::serve::Listener for Accepted {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        match self.connections.recv().await {
+            Some(Ok(connection)) => {
+                let peer = connection.peer_address();
+                (connection, peer)
+            }
+            // Nobody accepts any more.
+            Some(Err(_)) | None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.address)
+    }
 }
 
 async fn accept(

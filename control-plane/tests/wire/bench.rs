@@ -97,6 +97,7 @@ impl Bench {
             ca_secret: None,
             root_overlap: None,
             admitted_streams: 2,
+            injector: None,
         };
         self.running = Some(ControlPlane::start(config).await.unwrap());
     }
