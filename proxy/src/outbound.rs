@@ -210,9 +210,9 @@ struct Failure {
 }
 
 impl Handler for Outbound {
-    async fn handle(&self, mut request: Request<Body>) -> Result<Response<Body>, RequestError> {
-        let exchange = Exchange::begin(&self.caller, &request);
-        Ok(match self.forward(&exchange, &mut request).await {
+    async fn handle(&self, request: &mut Request<Body>) -> Result<Response<Body>, RequestError> {
+        let exchange = Exchange::begin(&self.caller, request);
+        Ok(match self.forward(&exchange, request).await {
             Ok(Answer::Response(response)) => exchange.respond(response),
             Ok(Answer::Switched(sent, idle)) => switch(exchange, sent, idle),
             Ok(Answer::Connected(connected, destination)) => {
