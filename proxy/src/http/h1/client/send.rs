@@ -10,7 +10,7 @@ use std::{
 
 use bytes::BytesMut;
 use http::{
-    Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode,
     header::{CONTENT_LENGTH, EXPECT, UPGRADE},
 };
 use http_body::Body as _;
@@ -119,8 +119,7 @@ impl<'r> Sending<'r> {
     fn begin(mut connection: Connection, request: &'r mut Request<Body>) -> Self {
         let length = length(request);
         let body = mem::take(request.body_mut());
-        let mut expects = request.headers().get_all(EXPECT).iter();
-        let held = expects.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let held = !body.is_end_stream() && expects_continue(request.headers());
         encode::request(
             request.method(),
             request.uri(),
@@ -282,6 +281,11 @@ fn length(request: &Request<Body>) -> BodyLength {
         Some(bytes) => BodyLength::Known(bytes),
         None => BodyLength::Chunked,
     }
+}
+
+fn expects_continue(headers: &HeaderMap) -> bool {
+    let mut expects = headers.get_all(EXPECT).iter();
+    expects.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn usually_has_body(method: &Method) -> bool {
