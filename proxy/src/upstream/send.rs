@@ -215,7 +215,7 @@ impl LiveCluster {
                 .await;
             let error = match answer {
                 Some(Ok(response)) => {
-                    let head = attempt.responded(response.status(), response.headers());
+                    let head = attempt.responded(&response);
                     let unfinished = lease.in_flight().answered(head);
                     let response = Unfinished::watch(unfinished, response);
                     // What it says once per connection it need not be asked again.
@@ -325,7 +325,7 @@ impl LiveCluster {
                     (error, false)
                 }
                 Some(Ok(response)) => {
-                    let head = attempt.responded(response.status(), response.headers());
+                    let head = attempt.responded(&response);
                     let unfinished = lease.in_flight().answered(head);
                     return Ok(Sent::over_http2(
                         response,
