@@ -353,9 +353,10 @@ fn head<B>(request: &Request<B>) -> Request<()> {
 }
 
 /// Lets go of an outcome that nobody is to see. What is left of an answer by HTTP/1.1 is read, if it is little: otherwise
-/// its connection would be lost.
+/// its connection would be lost. Meanwhile it takes no place within the limit on requests, which the next attempt may need.
 pub(super) fn discard(outcome: Outcome) {
-    let Ok(Sent { response, .. }) = outcome else {
+    let Ok(Sent { response, hold, .. }) = outcome else {
+    hold.release_request();
         return;
     };
     if response.version() != Version::HTTP_2 && !response.body().is_end_stream() {

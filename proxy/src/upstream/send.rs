@@ -25,7 +25,7 @@ use crate::{
 };
 use http::{HeaderName, Request, Response, Version};
 use http_body::Body as _;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::body::Incoming;
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
@@ -53,9 +53,9 @@ pub struct Sent {
     pub response: Response<Body>,
     /// Who answered.
     pub endpoint: Rc<LiveEndpoint>,
-    /// There when the connection changes its protocol: to be kept for as long as the tunnel lasts, which
-    /// counts as in flight.
-    pub hold: Option<Hold>,
+    /// What keeps the request counted as in flight. Where the connection changes its protocol, it is to be kept for as
+    /// long as the tunnel lasts.
+    pub hold: Hold,
 }
 
 /// An open connection for opaque bytes.
@@ -222,12 +222,10 @@ impl LiveCluster {
                     if first && let Some(field) = response.headers().get(KEEP_ALIVE) {
                         endpoint.http1.announced(field, super::now());
                     }
-                    let upgrades = matches!(response.body(), Body::Upgrade(_));
-                    let hold = upgrades.then(|| Hold::http(lease, None));
                     return Ok(Sent {
                         response,
                         endpoint,
-                        hold,
+                        hold: Hold::http(lease, None),
                     });
                 }
                 Some(Err(error)) => error,
@@ -327,12 +325,7 @@ impl LiveCluster {
                 Some(Ok(response)) => {
                     let head = attempt.responded(&response);
                     let unfinished = lease.in_flight().answered(head);
-                    return Ok(Sent::over_http2(
-                        response,
-                        endpoint.clone(),
-                        Hold::http(lease, Some(stream)),
-                        unfinished,
-                    ));
+                    return Ok(Sent::over_http2(response, lease, stream, unfinished));
                 }
                 Some(Err(http2::NoResponse::Unsent(again))) => {
                     *request = *again;
@@ -457,22 +450,24 @@ impl Terms<'_> {
 impl Sent {
     fn over_http2(
         response: Response<Incoming>,
-        endpoint: Rc<LiveEndpoint>,
-        hold: Hold,
+        lease: Rc<Lease>,
+        stream: http2::StreamSlot,
         unfinished: Option<Unfinished>,
     ) -> Self {
-        let upgrades = response.extensions().get::<OnUpgrade>().is_some();
+        let endpoint = lease.endpoint();
+        let hold = Hold::http(lease.clone(), Some(stream));
         let (head, body) = response.into_parts();
         let (body, hold) = match body.is_end_stream() {
             true => {
                 if let Some(unfinished) = unfinished {
                     unfinished.complete();
                 }
-                (Body::Empty, upgrades.then_some(hold))
+                (Body::Empty, hold)
             }
             false => {
                 let observer = HoldToEnd::new(hold, unfinished);
-                (Body::h2_response(body).observed(observer), None)
+                let body = Body::h2_response(body).observed(observer);
+                (body, Hold::http(lease, None))
             }
         };
         Self {

@@ -139,6 +139,25 @@ async fn answering(status: u16) -> (SocketAddr, Rc<servers::Observed>, Rc<RefCel
 }
 
 #[test]
+fn an_answer_that_nobody_wants_leaves_its_place_to_the_next_attempt() {
+    worker(async {
+        let first = Cell::new(true);
+        let (address, _) = http1_that(move |_| match first.replace(false) {
+            // Its body does not come.
+            true => Reply::Bytes("HTTP/1.1 503 Some\r\ncontent-length: 5\r\n\r\n".into()),
+            false => Reply::status(200),
+        })
+        .await;
+        let mut config = cluster_of(&[address]);
+        config.limits.requests = NonZeroU32::MIN;
+        let cluster = live(&upstreams(), config);
+        let called = call(&cluster, Version::HTTP_11, get("/"), &policy()).await;
+        assert_eq!(called.status(), 200);
+        assert_eq!(called.tries, tried(2, Some(Ending::Success)));
+    });
+}
+
+#[test]
 fn what_one_endpoint_answers_badly_another_one_is_asked() {
     worker(async {
         let (bad, bad_server, _) = answering(503).await;
