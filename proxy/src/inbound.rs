@@ -444,7 +444,7 @@ impl Inbound {
             ..Call::default()
         };
         let sent = exchange
-            .within(pin!(cluster.call(version, request, call)))
+            .within(pin!(cluster.call(version, request, &call)))
             .await;
         let mut sent = sent
             .map_err(|error| Stopped::Failed(error, None))?

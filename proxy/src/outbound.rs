@@ -299,7 +299,7 @@ impl Outbound {
             tries: Some(exchange.tries()),
         };
         let sent = exchange
-            .within(pin!(cluster.call(version, request, call)))
+            .within(pin!(cluster.call(version, request, &call)))
             .await;
         let edge = |endpoint| self.worker.edges.request(&route, chosen, Some(endpoint));
         let mut sent = match sent {
@@ -515,7 +515,6 @@ fn failed(error: RequestError, detail: String) -> Box<Failed> {
     Box::new(Failed {
         error,
         detail,
-        intact: true,
         processed: error.processed(),
         endpoint: None,
     })

@@ -92,7 +92,7 @@ async fn call(
         tries: Some(&tries),
         ..Call::default()
     };
-    let outcome = cluster.call(version, &mut request, call).await;
+    let outcome = cluster.call(version, &mut request, &call).await;
     Called {
         outcome,
         tries: tries.get(),
@@ -485,7 +485,7 @@ fn nobody_waits_for_an_attempt_beyond_the_end_of_the_request() {
             tries: Some(&tries),
             ..Call::default()
         };
-        let sent = cluster.call(Version::HTTP_11, &mut get("/"), call).await;
+        let sent = cluster.call(Version::HTTP_11, &mut get("/"), &call).await;
         assert_eq!(sent.unwrap().response.status(), 503);
         assert_eq!(tries.get(), tried(1, Some(Ending::Late)));
         assert_eq!(server.requests.get(), 1);
@@ -620,7 +620,7 @@ fn a_grpc_call_that_was_answered_with_trailers_only_is_tried_again_and_told_how_
             deadline: Some(&deadline),
             ..Call::default()
         };
-        let sent = cluster.call(Version::HTTP_2, &mut post, call).await;
+        let sent = cluster.call(Version::HTTP_2, &mut post, &call).await;
         assert_eq!(sent.unwrap().response.headers()["grpc-status"], "0");
         assert_eq!(received.borrow().len(), 2);
         let timeouts = timeouts.borrow();

@@ -39,9 +39,6 @@ pub struct SendError {
     pub error: RequestError,
     /// How far it went.
     pub progress: Progress,
-    /// Whether the request is as it was before: always when it is [`Progress::Unsent`], else when its
-    /// body was empty or in memory.
-    pub intact: bool,
 }
 
 /// How far a failed request went.

@@ -66,7 +66,6 @@ pub(super) async fn send(
         return Err(SendError {
             error,
             progress: Progress::Unsent,
-            intact: true,
         });
     }
 
@@ -75,13 +74,11 @@ pub(super) async fn send(
         Ok(head) => sending.finish(head, pool).map_err(|error| SendError {
             error,
             progress: Progress::Sent,
-            intact: false,
         }),
-        Err((error, progress)) => Err(SendError {
-            error,
-            progress,
-            intact: sending.replay.put_back(sending.request),
-        }),
+        Err((error, progress)) => {
+            sending.replay.put_back(sending.request);
+            Err(SendError { error, progress })
+        }
     }
 }
 
@@ -102,14 +99,9 @@ impl Replay {
         body.replay().map_or(Self::Gone, Self::Whole)
     }
 
-    /// Whether it could be had.
-    fn put_back(self, request: &mut Request<Body>) -> bool {
-        match self {
-            Self::Whole(body) => {
-                *request.body_mut() = body;
-                true
-            }
-            Self::Gone => false,
+    fn put_back(self, request: &mut Request<Body>) {
+        if let Self::Whole(body) = self {
+            *request.body_mut() = body;
         }
     }
 }
