@@ -136,6 +136,8 @@ pub struct Nack {
 pub struct RefusedResource {
     /// Its name.
     pub name: String,
+    /// The version that was refused. `None` where the response does not tell.
+    pub version: Option<Arc<str>>,
     /// The field and the reason.
     pub message: String,
 }
@@ -166,16 +168,24 @@ impl fmt::Display for Rejection {
 }
 
 impl Nack {
-    /// Reads the `error_detail` of a request.
-    pub(crate) fn from_status(status: Status) -> Self {
+    /// Reads the `error_detail` of a request that answers a response of these resources.
+    pub(crate) fn from_status(status: Status, sent: &[Arc<Encoded>]) -> Self {
+        let version = |name: &str| {
+            let refused = sent.iter().find(|resource| &*resource.name == name)?;
+            Some(refused.version.clone())
+        };
         let resources = status
             .details
             .iter()
             .filter(|detail| detail.type_url == ResourceError::type_url())
             .filter_map(|detail| ResourceError::decode(detail.value.as_slice()).ok())
-            .map(|error| RefusedResource {
-                name: error.resource_name.unwrap_or_default().name,
-                message: error.error_detail.unwrap_or_default().message,
+            .map(|error| {
+                let name = error.resource_name.unwrap_or_default().name;
+                RefusedResource {
+                    version: version(&name),
+                    name,
+                    message: error.error_detail.unwrap_or_default().message,
+                }
             })
             .collect();
         Self {

@@ -20,5 +20,5 @@ mod service;
 mod stream;
 
 pub use nacks::{NackRecord, Nacks};
-pub use resources::{Follower, Resources};
+pub use resources::{Follower, Progress, Refusal, Resources};
 pub use service::{AdsService, Settings};

@@ -28,6 +28,7 @@ pub(super) trait Protocol: Send + Unpin + 'static {
     fn receive(&mut self, request: Self::Request) -> Result<Received, UnknownType>;
     fn changed(&mut self, ty: ResourceType, name: &Arc<str>, since: Instant) -> bool;
     fn is_wildcard(&self, ty: ResourceType) -> bool;
+    fn is_answered(&self) -> bool;
     /// The next response, encoded.
     fn next_response(&mut self, catalogue: &impl Catalogue) -> Option<(ResourceType, Bytes)>;
 }
@@ -57,6 +58,10 @@ macro_rules! protocol {
 
             fn is_wildcard(&self, ty: ResourceType) -> bool {
                 self.is_wildcard(ty)
+            }
+
+            fn is_answered(&self) -> bool {
+                self.is_answered()
             }
 
             fn next_response(

@@ -1,8 +1,13 @@
 //! The resources that somebody follows, rendered once per dialect.
 
+mod progress;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, Weak},
+    sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Instant,
 };
@@ -20,12 +25,20 @@ use crate::{
     world::{Changes, Published, World},
 };
 
+pub use progress::{Progress, Refusal};
+
+use progress::Standing;
+
 /// Every resource that a stream follows, by dialect.
 #[derive(Debug)]
 pub struct Resources {
     inner: Mutex<Inner>,
     /// The number of the last world that was taken in.
     taken_in: watch::Sender<u64>,
+    /// The number of the last world of which every resource was rendered.
+    rendered: AtomicU64,
+    /// Counts what may make [`Self::progress`] another than before.
+    activity: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -42,6 +55,7 @@ pub struct Follower {
     id: u64,
     shelf: Arc<Shelf>,
     mailbox: Arc<Mailbox>,
+    activity: Arc<AtomicU64>,
     names: BTreeSet<Key>,
     wildcards: BTreeSet<ResourceType>,
 }
@@ -94,6 +108,7 @@ struct Known {
 struct Mailbox {
     changed: Mutex<BTreeMap<Key, Instant>>,
     wake: AtomicWaker,
+    standing: Standing,
 }
 
 /// How much of a backlog is worked off before looking for another change: less than a millisecond's work.
@@ -109,6 +124,8 @@ impl Resources {
                 next_follower: 0,
             }),
             taken_in: watch::Sender::new(0),
+            rendered: AtomicU64::new(0),
+            activity: Arc::default(),
         })
     }
 
@@ -118,7 +135,9 @@ impl Resources {
     /// worked off between other changes, which do not wait for it.
     pub async fn keep_current(&self, mut changes: Changes) {
         let mut backlog = false;
-        self.taken_in.send_replace(changes.count());
+        let mut count = changes.count();
+        self.taken_in.send_replace(count);
+        self.rendered.store(count, Ordering::Release);
         loop {
             let published = match backlog {
                 true => changes.take(),
@@ -126,11 +145,15 @@ impl Resources {
             };
             if let Some(published) = published {
                 self.take_in(&published);
-                self.taken_in.send_replace(published.count);
+                count = published.count;
+                self.taken_in.send_replace(count);
             }
             backlog = self.work_off(BATCH);
             if backlog {
                 tokio::task::yield_now().await;
+            } else {
+                self.rendered.store(count, Ordering::Release);
+                self.activity.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
@@ -192,6 +215,7 @@ impl Resources {
             id,
             shelf,
             mailbox: Arc::default(),
+            activity: self.activity.clone(),
             names: BTreeSet::new(),
             wildcards: BTreeSet::new(),
         }
@@ -213,6 +237,7 @@ impl Follower {
             let mut content = lock(&self.shelf.content);
             let known = content.know(&self.shelf.dialect, key);
             known.followers.insert(self.id, self.mailbox.clone());
+            self.activity.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -221,6 +246,7 @@ impl Follower {
         let key = (ty, name.clone());
         if self.names.remove(&key) {
             lock(&self.shelf.content).leave(&key, self.id);
+            self.activity.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -264,6 +290,7 @@ impl Follower {
 
     /// What changed since the last call, and when.
     pub fn take_changed(&self) -> BTreeMap<(ResourceType, Arc<str>), Instant> {
+        self.behind();
         std::mem::take(&mut lock(&self.mailbox.changed))
     }
 }
@@ -292,6 +319,7 @@ impl Drop for Follower {
         for ty in &self.wildcards {
             content.leave_all(*ty, self.id);
         }
+        self.activity.fetch_add(1, Ordering::Relaxed);
     }
 }
 

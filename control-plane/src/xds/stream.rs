@@ -182,6 +182,9 @@ impl<P: Protocol> Session<P> {
             }
             self.owed = false;
             self.admission = None;
+            if self.machine.is_answered() {
+                self.follower.up_to_date();
+            }
         }
         Poll::Pending
     }
@@ -229,6 +232,7 @@ impl<P: Protocol> Session<P> {
 
     fn next_response(&mut self) -> Option<Bytes> {
         let (ty, response) = self.machine.next_response(&self.follower)?;
+        self.follower.behind();
         self.metrics.pushed(ty, response.len());
         Some(response)
     }
@@ -237,9 +241,11 @@ impl<P: Protocol> Session<P> {
         let Some(nack) = answer.nack else {
             let latency = answer.since.map(|since| since.elapsed());
             self.metrics.acked(ty, latency);
+            self.follower.accepted(ty);
             return;
         };
         self.metrics.nacked(ty);
+        self.follower.refused(ty, &self.node, &nack);
         let resources: Vec<_> = nack
             .resources
             .into_iter()

@@ -92,7 +92,9 @@ enum Nonce {
 struct InFlight {
     nonce: Nonce,
     since: Option<Instant>,
-    resources: usize,
+    /// What it bears: if it is refused, the versions count that were in it.
+    resources: Vec<Arc<Encoded>>,
+    removed: usize,
 }
 
 impl Server {
@@ -148,6 +150,13 @@ impl Server {
         self.types[ty].wildcard
     }
 
+    /// Whether the client has answered all that it has been sent. When, besides, there is no
+    /// [`next_response`](Self::next_response), it is up to date.
+    pub fn is_answered(&self) -> bool {
+        let mut types = ResourceType::ALL.into_iter();
+        types.all(|ty| self.types[ty].in_flight.is_empty())
+    }
+
     /// The names that the stream follows by name.
     pub fn names(&self, ty: ResourceType) -> impl Iterator<Item = &Arc<str>> {
         self.types[ty].names.iter()
@@ -164,18 +173,18 @@ impl Server {
             state.expand_wildcard(ty, catalogue);
             let Some(found) = state.take_found(ty, catalogue) else {
                 if std::mem::take(&mut state.hollow) {
-                    return Some(self.respond(ty, &[], Vec::new(), None));
+                    return Some(self.respond(ty, Vec::new(), Vec::new(), None));
                 }
                 continue;
             };
             if ty == ResourceType::Cluster && self.resend_endpoints {
                 self.types[ResourceType::Endpoints].resend(&found.resources);
             }
-            return Some(self.respond(ty, &found.resources, Vec::new(), found.since));
+            return Some(self.respond(ty, found.resources, Vec::new(), found.since));
         }
         for ty in ResourceType::ALL.into_iter().rev() {
             if let Some((removed, since)) = self.types[ty].take_missing() {
-                return Some(self.respond(ty, &[], removed, since));
+                return Some(self.respond(ty, Vec::new(), removed, since));
             }
         }
         None
@@ -184,20 +193,21 @@ impl Server {
     fn respond(
         &mut self,
         ty: ResourceType,
-        resources: &[Arc<Encoded>],
+        resources: Vec<Arc<Encoded>>,
         removed_resources: Vec<String>,
         since: Option<Instant>,
     ) -> Response {
-        let count = resources.len() + removed_resources.len();
-        let (nonce, message) = match resources {
-            [resource] if removed_resources.is_empty() => self.share(ty, resource),
+        let removed = removed_resources.len();
+        let (nonce, message) = match resources.as_slice() {
+            [resource] if removed == 0 => self.share(ty, resource),
             _ => None,
         }
-        .unwrap_or_else(|| self.encode(ty, resources, removed_resources));
+        .unwrap_or_else(|| self.encode(ty, &resources, removed_resources));
         self.types[ty].in_flight.push_back(InFlight {
             nonce,
             since,
-            resources: count,
+            resources,
+            removed,
         });
         Response { ty, message }
     }
@@ -281,8 +291,11 @@ impl TypeState {
         }
         Some(Answer {
             since: sent.since,
-            resources: sent.resources,
-            nack: request.error_detail.clone().map(Nack::from_status),
+            resources: sent.resources.len() + sent.removed,
+            nack: request
+                .error_detail
+                .clone()
+                .map(|status| Nack::from_status(status, &sent.resources)),
         })
     }
 

@@ -83,7 +83,9 @@ impl Server {
         received.answer = state.in_flight.take().map(|sent| Answer {
             since: sent.since,
             resources: sent.resources,
-            nack: request.error_detail.map(Nack::from_status),
+            nack: request
+                .error_detail
+                .map(|status| Nack::from_status(status, &[])),
         });
         (received.subscribed, received.unsubscribed) = state.follow(ty, request.resource_names);
         Ok(received)
@@ -104,6 +106,13 @@ impl Server {
     /// Whether the stream follows every resource of the type.
     pub fn is_wildcard(&self, ty: ResourceType) -> bool {
         self.types[ty].wildcard
+    }
+
+    /// Whether the client has answered all that it has been sent; see
+    /// [`delta::Server::is_answered`](crate::delta::Server::is_answered).
+    pub fn is_answered(&self) -> bool {
+        let mut types = ResourceType::ALL.into_iter();
+        types.all(|ty| self.types[ty].in_flight.is_none())
     }
 
     /// The names that the stream follows by name.

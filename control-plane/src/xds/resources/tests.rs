@@ -1,5 +1,7 @@
 use std::task::Waker;
 
+use weft_xds_proto::exchange::{Nack, RefusedResource};
+
 use super::*;
 use crate::{
     fixture,
@@ -82,7 +84,25 @@ impl Bench {
         if let Some(published) = self.changes.take() {
             self.resources.take_in(&published);
             while self.resources.work_off(BATCH) {}
+            let rendered = &self.resources.rendered;
+            rendered.store(published.count, Ordering::Release);
         }
+    }
+
+    /// How far those are who follow the service `user`, with the world as it is now.
+    fn progress(&self, since: u64) -> (usize, usize, Vec<String>) {
+        let affected = Affected {
+            names: [(Cluster, USER.into())].into(),
+            ..Affected::default()
+        };
+        let Progress {
+            concerned,
+            acked,
+            refusals,
+        } = self.resources.progress(&affected, since);
+        let refusals = refusals.into_iter();
+        let refusals = refusals.map(|refusal| format!("{}: {}", refusal.node, refusal.message));
+        (acked, concerned, refusals.collect())
     }
 
     fn envoy() -> Dialect {
@@ -243,4 +263,90 @@ fn a_change_of_everything_is_told_when_all_of_it_is_rendered() {
         changed(&follower),
         [(Cluster, OTHER.to_owned()), (Cluster, USER.to_owned())]
     );
+}
+
+/// A policy of the service `user`, which its cluster shows.
+fn policy(connections: u32) -> String {
+    format!(
+        "apiVersion: weft.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {{name: p, namespace: demo}}\nspec: {{targetRefs: [{{kind: Service, name: user}}], connections: {{max: {connections}}}}}\n"
+    )
+}
+
+#[test]
+fn a_proxy_counts_once_it_was_up_to_date_and_has_a_change_once_it_is_again() {
+    let mut bench = Bench::new();
+    bench.put(&service("user", "10.0.0.1"));
+    let mut followers = [(); 2].map(|()| bench.resources.follower(&Dialect::Weft));
+    for follower in &mut followers {
+        follower.follow(Cluster, &USER.into());
+    }
+    let [first, second] = followers;
+    assert_eq!(bench.progress(0), (0, 0, vec![]));
+    first.up_to_date();
+    assert_eq!(bench.progress(0), (1, 1, vec![]));
+    second.up_to_date();
+    assert_eq!(bench.progress(0), (2, 2, vec![]));
+
+    bench.put(&policy(7));
+    let since = bench.store.count();
+    assert_eq!(bench.progress(since), (0, 2, vec![]), "nobody was told");
+    first.take_changed();
+    assert_eq!(bench.progress(since), (0, 2, vec![]), "one was told");
+    first.up_to_date();
+    assert_eq!(bench.progress(since), (1, 2, vec![]));
+    // What comes later does not take back what a proxy has.
+    bench.put(&policy(8));
+    assert_eq!(bench.progress(since), (1, 2, vec![]));
+    drop(second);
+    assert_eq!(bench.progress(since), (1, 1, vec![]));
+}
+
+#[test]
+fn a_refusal_counts_until_there_is_another_version() {
+    let mut bench = Bench::new();
+    bench.put(&service("user", "10.0.0.1"));
+    let mut follower = bench.resources.follower(&Dialect::Weft);
+    follower.follow(Cluster, &USER.into());
+    let version = follower
+        .find(Cluster, &USER.into())
+        .unwrap()
+        .version
+        .clone();
+    let nack = Nack {
+        message: "no".to_owned(),
+        resources: vec![RefusedResource {
+            name: USER.to_owned(),
+            version: Some(version),
+            message: "lb_policy: no".to_owned(),
+        }],
+    };
+    follower.refused(Cluster, "demo/a", &nack);
+    follower.up_to_date();
+    assert_eq!(
+        bench.progress(0),
+        (0, 1, vec!["demo/a: lb_policy: no".to_owned()])
+    );
+    bench.put(&policy(7));
+    follower.take_changed();
+    follower.up_to_date();
+    assert_eq!(bench.progress(bench.store.count()), (1, 1, vec![]));
+}
+
+#[test]
+fn a_refusal_that_names_nothing_counts_until_something_of_the_type_is_accepted() {
+    let mut bench = Bench::new();
+    bench.put(&service("user", "10.0.0.1"));
+    let mut follower = bench.resources.follower(&Dialect::Grpc);
+    follower.follow(Cluster, &USER.into());
+    let nack = Nack {
+        message: "no".to_owned(),
+        resources: vec![],
+    };
+    follower.refused(Cluster, "a", &nack);
+    follower.up_to_date();
+    assert_eq!(bench.progress(0), (0, 1, vec!["a: no".to_owned()]));
+    follower.accepted(Endpoints);
+    assert_eq!(bench.progress(0), (0, 1, vec!["a: no".to_owned()]));
+    follower.accepted(Cluster);
+    assert_eq!(bench.progress(0), (1, 1, vec![]));
 }

@@ -21,6 +21,7 @@ fn a_rejected_resource_is_named_and_its_siblings_are_in_force() {
             message: "worse: lb_policy: MAGLEV is not supported".to_owned(),
             resources: vec![RefusedResource {
                 name: "worse".to_owned(),
+                version: Some("bad".into()),
                 message: "lb_policy: MAGLEV is not supported".to_owned(),
             }],
         })
