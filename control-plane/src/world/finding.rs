@@ -16,6 +16,25 @@ pub struct Finding {
     pub field: String,
     /// What is wrong, what that means, and what to do.
     pub reason: String,
+    /// What kind of thing is wrong, for programs.
+    pub cause: Cause,
+}
+
+/// What kind of thing is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// What a policy is for is not there.
+    NoTarget,
+    /// Another object counts instead.
+    Conflict,
+    /// What a route is for is not there.
+    NoParent,
+    /// What a route is for does not take it.
+    ParentRefuses,
+    /// A service that is named is not there.
+    NoBackend,
+    /// A service that is named is of another namespace, which does not permit it.
+    NotPermitted,
 }
 
 impl World {
@@ -33,12 +52,13 @@ impl World {
     }
 
     fn policy_findings(&self, policy: &TrafficPolicy, findings: &mut Vec<Finding>) {
-        let mut find = |field: String, reason: String| {
+        let mut find = |cause: Cause, field: String, reason: String| {
             findings.push(Finding {
                 object: ObjectRef {
                     kind: Kind::TrafficPolicy,
                     key: policy.key.clone(),
                 },
+                cause,
                 field: format!("spec.{field}"),
                 reason,
             });
@@ -49,20 +69,20 @@ impl World {
                 let reason = format!(
                     "{missing}; the policy is not in force there until there is: mend the name, or remove the target"
                 );
-                find(format!("{field}.{part}"), reason);
+                find(Cause::NoTarget, format!("{field}.{part}"), reason);
             } else if let Some(older) = self.rival(policy, target) {
                 let reason = format!(
                     "is the target of TrafficPolicy {older}, too, which counts there as it is the older or, of the same age, first by name; make the two one, or remove the target from one of them"
                 );
-                find(field, reason);
+                find(Cause::Conflict, field, reason);
             }
         }
         if let Some(mirror) = &policy.settings.mirror
-            && let Some(why) =
+            && let Some((cause, why)) =
                 self.unresolved(Referrer::TrafficPolicy, &mirror.from, &mirror.backend)
         {
             let reason = format!("{why}; no request is copied until then");
-            find("mirror.backendRef".to_owned(), reason);
+            find(cause, "mirror.backendRef".to_owned(), reason);
         }
     }
 
@@ -128,27 +148,31 @@ impl World {
 
     fn route_findings(&self, route: &Route, findings: &mut Vec<Finding>) {
         let RouteRef { kind, key } = &route.reference;
-        let mut find = |field: String, reason: String| {
+        let mut find = |cause: Cause, field: String, reason: String| {
             findings.push(Finding {
                 object: ObjectRef {
                     kind: Kind::Route(*kind),
                     key: key.clone(),
                 },
+                cause,
                 field: format!("spec.{field}"),
                 reason,
             });
         };
         for parent in &route.parents {
-            if let Some((part, reason)) = self.parent_finding(route, parent) {
-                find(format!("parentRefs[{}]{part}", parent.position), reason);
+            if let Some((cause, part, reason)) = self.parent_finding(route, parent) {
+                let field = format!("parentRefs[{}]{part}", parent.position);
+                find(cause, field, reason);
             }
         }
         let referrer = Referrer::Route(*kind);
         for (i, rule) in route.rules.iter().enumerate() {
             for (j, backend) in rule.backends.iter().enumerate() {
-                if let Some(why) = self.unresolved(referrer, &key.namespace, &backend.service) {
+                let unresolved = self.unresolved(referrer, &key.namespace, &backend.service);
+                if let Some((cause, why)) = unresolved {
                     let field = format!("rules[{i}].backendRefs[{j}]");
                     find(
+                        cause,
                         field,
                         format!("{why}; its share of the requests is answered with 500 until then"),
                     );
@@ -156,17 +180,26 @@ impl World {
             }
             for (j, filter) in rule.filters.iter().enumerate() {
                 if let Filter::Mirror(mirror) = filter
-                    && let Some(why) = self.unresolved(referrer, &mirror.from, &mirror.backend)
+                    && let Some((cause, why)) =
+                        self.unresolved(referrer, &mirror.from, &mirror.backend)
                 {
                     let field = format!("rules[{i}].filters[{j}].requestMirror.backendRef");
-                    find(field, format!("{why}; no request is copied until then"));
+                    find(
+                        cause,
+                        field,
+                        format!("{why}; no request is copied until then"),
+                    );
                 }
             }
         }
     }
 
     /// Why a route is not for one of its parents, with the field below the reference.
-    fn parent_finding(&self, route: &Route, parent: &Parent) -> Option<(&'static str, String)> {
+    fn parent_finding(
+        &self,
+        route: &Route,
+        parent: &Parent,
+    ) -> Option<(Cause, &'static str, String)> {
         let RouteRef { kind, key } = &route.reference;
         let service = &parent.service;
         if service.namespace != key.namespace {
@@ -174,12 +207,12 @@ impl World {
                 "is of another namespace, and a route for the callers of one namespace only is not supported; move the route to namespace {}",
                 service.namespace
             );
-            return Some((".namespace", reason));
+            return Some((Cause::ParentRefuses, ".namespace", reason));
         }
         let Some(found) = self.service(service) else {
             let reason =
                 format!("there is no Service {service}; the route is not in force until there is");
-            return Some((".name", reason));
+            return Some((Cause::NoParent, ".name", reason));
         };
         let ports: Vec<_> = found
             .ports
@@ -196,11 +229,11 @@ impl World {
                 let _ = write!(wanted, " named {section:?}");
             }
             let reason = format!("{}; mend the reference", has_no(found, &wanted));
-            return Some(("", reason));
+            return Some((Cause::NoParent, "", reason));
         }
         if ports.iter().all(|port| port.protocol == Protocol::Tcp) {
             let reason = "has no port that speaks HTTP, so that there are no requests to route; declare its protocol by appProtocol or by the name of the port";
-            return Some(("", reason.to_owned()));
+            return Some((Cause::ParentRefuses, "", reason.to_owned()));
         }
         let kept_out = |port: &&ServicePort| {
             let routes = self.routes_for(found, port);
@@ -208,7 +241,7 @@ impl World {
         };
         if *kind == RouteKind::Http && ports.iter().all(kept_out) {
             let reason = "has a GRPCRoute, beside which no HTTPRoute counts (GEP-1426); make it one kind of route, or give it a port of its own";
-            return Some(("", reason.to_owned()));
+            return Some((Cause::ParentRefuses, "", reason.to_owned()));
         }
         None
     }
@@ -219,25 +252,29 @@ impl World {
         referrer: Referrer,
         namespace: &std::sync::Arc<str>,
         reference: &ServiceRef,
-    ) -> Option<String> {
+    ) -> Option<(Cause, String)> {
         let key = &reference.service;
         match self.backend(referrer, namespace, reference) {
             Ok(_) => None,
-            Err(Unresolved::NoService) => Some(format!(
-                "there is no Service {key}; mend the name, or create it"
+            Err(Unresolved::NoService) => Some((
+                Cause::NoBackend,
+                format!("there is no Service {key}; mend the name, or create it"),
             )),
             Err(Unresolved::NoPort) => {
                 let service = self.service(key)?;
                 let missing = no_port(service, &PortRef::Number(reference.port.get()));
-                Some(format!("{missing}; mend the port"))
+                Some((Cause::NoBackend, format!("{missing}; mend the port")))
             }
             Err(Unresolved::NotPermitted) => {
                 let kind = match referrer {
                     Referrer::Route(kind) => kind.name(),
                     Referrer::TrafficPolicy => "TrafficPolicy",
                 };
-                Some(format!(
-                    "Service {key} is of another namespace, where no ReferenceGrant lets a {kind} of namespace {namespace} name it; write one there"
+                Some((
+                    Cause::NotPermitted,
+                    format!(
+                        "Service {key} is of another namespace, where no ReferenceGrant lets a {kind} of namespace {namespace} name it; write one there"
+                    ),
                 ))
             }
         }

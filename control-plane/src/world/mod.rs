@@ -20,7 +20,7 @@ mod store;
 
 pub use attachment::{ConnectionPolicy, PortPolicy, RequestPolicy, RulePolicy, Unresolved};
 pub use change::Change;
-pub use finding::Finding;
+pub use finding::{Cause, Finding};
 pub use object::{
     Endpoint, EndpointSlice, IpFamily, Kind, Limits, LoadBalancer, Mesh, MtlsMode, Namespace,
     Object, ObjectKey, ObjectRef, Protocol, Service, ServicePort, SliceEndpoint, SlicePort,

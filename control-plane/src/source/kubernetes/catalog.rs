@@ -131,6 +131,7 @@ impl Catalog {
             object,
             field,
             reason,
+            cause: _,
         } in world.findings()
         {
             let problem = Problem {
