@@ -23,6 +23,7 @@ use crate::{
     },
     serve::{self, BindError, Transport},
     source::{self, Problems, Unread, files},
+    status::{self, StatusMetrics},
     trust_bundle::TrustBundle,
     webhook::{self, InjectionMetrics, NativeSidecars, SettingsFile, SettingsFileError, Webhook},
     world::{Store, World},
@@ -215,7 +216,8 @@ impl ControlPlane {
             monitoring: None,
             source: None,
         };
-        control_plane.background(async move { resources.keep_current(changes).await });
+        let followed = resources.clone();
+        control_plane.background(async move { followed.keep_current(changes).await });
         let renewed = serving.clone();
         control_plane.background(async move { renewed.keep_current().await });
         if let Some(cluster) = &cluster {
@@ -245,6 +247,13 @@ impl ControlPlane {
             let metrics = BundleMetrics::register(&mut registry);
             let bundle = TrustBundle::new(cluster.clone(), ca.clone(), store.clone(), metrics);
             control_plane.background(bundle.run(leadership.clone()));
+            control_plane.background(status::keep_current(status::Settings {
+                cluster: cluster.clone(),
+                leadership: leadership.clone(),
+                store: store.clone(),
+                resources: resources.clone(),
+                metrics: StatusMetrics::register(&mut registry),
+            }));
             control_plane.tasks.spawn(async move {
                 election.await;
                 Ok(())

@@ -14,6 +14,7 @@ pub mod kubernetes;
 pub mod monitoring;
 pub mod serve;
 pub mod source;
+pub mod status;
 pub mod translate;
 pub mod trust_bundle;
 pub mod webhook;

@@ -49,8 +49,7 @@ pub struct Call<'r> {
 /// What was done for a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tries {
-    /// The attempts begun at it, hedges included; 0 when it came to no cluster. A connection that turns out to be closed
-    /// is replaced within an attempt.
+    /// How often it was sent, hedges included; 0 when it came to no cluster.
     pub attempts: u32,
     /// How often because the attempt before took its time.
     pub hedges: u32,
@@ -75,23 +74,23 @@ impl LiveCluster {
         self: &Rc<Self>,
         downstream: Version,
         request: &mut Request<Body>,
-        call: &Call<'_>,
+        call: Call<'_>,
     ) -> Outcome {
         match call.retry {
             // In a box: requests that are tried once do without its memory.
             Some(retry) if *request.method() != Method::CONNECT => {
-                Box::pin(self.call_until_settled(downstream, request, retry, call)).await
+                Box::pin(self.call_until_settled(downstream, request, retry, &call)).await
             }
             _ => {
                 if let Some(tries) = call.tries {
                     note(tries, |tries| tries.attempts = 1);
                 }
                 let terms = Terms {
-                    call,
-                    tried: None,
-                    patience: None,
+                    hash: call.hash,
+                    deadline: call.deadline,
+                    ..Terms::default()
                 };
-                self.send_once(downstream, request, terms).await
+                self.send_once(downstream, request, &terms).await
             }
         }
     }
@@ -129,7 +128,8 @@ pub(super) struct Persistent<'c> {
     pub(super) cluster: &'c Rc<LiveCluster>,
     pub(super) retry: &'c Retry,
     downstream: Version,
-    call: &'c Call<'c>,
+    hash: Option<u64>,
+    deadline: Option<&'c Cell<Option<Instant>>>,
     tries: &'c Cell<Tries>,
     method: Method,
     /// What is needed to send it again, where sending takes it away: HTTP/1.1 leaves it, in a form that is good for
@@ -145,7 +145,7 @@ impl<'c> Persistent<'c> {
         downstream: Version,
         request: &mut Request<Body>,
         retry: &'c Retry,
-        call: &'c Call<'c>,
+        call: &Call<'c>,
         tries: &'c Cell<Tries>,
     ) -> Self {
         Self {
@@ -153,7 +153,8 @@ impl<'c> Persistent<'c> {
             head: OnceCell::new(),
             body: Replay::keep(request.body_mut(), retry.body_limit),
             tried: RefCell::default(),
-            call,
+            hash: call.hash,
+            deadline: call.deadline,
             cluster,
             downstream,
             retry,
@@ -180,12 +181,13 @@ impl<'c> Persistent<'c> {
         }
         let patience = self.patience(request);
         let terms = Terms {
-            call: self.call,
+            hash: self.hash,
             tried: Some(&self.tried),
             patience: patience.as_deref(),
+            deadline: self.deadline,
         };
         self.cluster
-            .send_once(self.downstream, request, terms)
+            .send_once(self.downstream, request, &terms)
             .await
     }
 
@@ -257,7 +259,7 @@ impl<'c> Persistent<'c> {
 
     /// How much is left of the request's time.
     fn left(&self) -> Option<Duration> {
-        let deadline = self.call.deadline?.get()?;
+        let deadline = self.deadline?.get()?;
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
@@ -351,12 +353,11 @@ fn head<B>(request: &Request<B>) -> Request<()> {
 }
 
 /// Lets go of an outcome that nobody is to see. What is left of an answer by HTTP/1.1 is read, if it is little: otherwise
-/// its connection would be lost. Meanwhile it takes no place within the limit on requests, which the next attempt may need.
+/// its connection would be lost.
 pub(super) fn discard(outcome: Outcome) {
-    let Ok(Sent { response, hold, .. }) = outcome else {
+    let Ok(Sent { response, .. }) = outcome else {
         return;
     };
-    hold.release_request();
     if response.version() != Version::HTTP_2 && !response.body().is_end_stream() {
         spawn_local(timeout(DRAINED_WITHIN, drain(response.into_body())));
     }

@@ -72,6 +72,10 @@ pub(super) fn forward(
     for (position, upgrade) in action.upgrade_configs.iter().enumerate() {
         allowed(upgrade).at(format_args!("upgrade_configs[{position}]"))?;
     }
+    let mirrors = match &action.request_mirror_policies[..] {
+        [] => around.mirrors,
+        own => own,
+    };
     Ok(Forward {
         backends: backends(action, around)?,
         absent_is_error,
@@ -80,7 +84,7 @@ pub(super) fn forward(
         retry: None,
         hash: each("hash_policy", &action.hash_policy, hash_policy)?.into(),
         path: path_rewrite(action)?,
-        mirrors: around.mirrors(&action.request_mirror_policies)?,
+        mirrors: each("request_mirror_policies", mirrors, mirror)?.into(),
     })
 }
 
@@ -361,12 +365,6 @@ fn hash_cookie(cookie: &Cookie) -> Result<HashCookie, Fault> {
             attributes: attributes.into(),
         }),
     })
-}
-
-/// Who gets copies, by the policies of whatever has them.
-pub(super) fn mirrors(policies: &[RequestMirrorPolicy]) -> Result<Arc<[Mirror<Arc<str>>]>, Fault> {
-    let mirrors = each("request_mirror_policies", policies, mirror)?;
-    Ok(mirrors.into())
 }
 
 /// Not honoured: `trace_sampled`, as a mirrored request belongs to the trace of its original.
