@@ -384,9 +384,9 @@ struct Inbound {
 }
 
 impl Handler for Inbound {
-    async fn handle(&self, mut request: Request<Body>) -> Result<Response<Body>, RequestError> {
-        let exchange = Exchange::begin(&self.caller, &request);
-        Ok(match self.forward(&exchange, &mut request).await {
+    async fn handle(&self, request: &mut Request<Body>) -> Result<Response<Body>, RequestError> {
+        let exchange = Exchange::begin(&self.caller, request);
+        Ok(match self.forward(&exchange, request).await {
             Ok(sent) if matches!(sent.response.body(), Body::Upgrade(_)) => {
                 switch(exchange, sent, self.idle_timeout)
             }
@@ -444,7 +444,7 @@ impl Inbound {
             ..Call::default()
         };
         let sent = exchange
-            .within(pin!(cluster.call(version, request, call)))
+            .within(pin!(cluster.call(version, request, &call)))
             .await;
         let mut sent = sent
             .map_err(|error| Stopped::Failed(error, None))?

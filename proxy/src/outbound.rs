@@ -210,9 +210,9 @@ struct Failure {
 }
 
 impl Handler for Outbound {
-    async fn handle(&self, mut request: Request<Body>) -> Result<Response<Body>, RequestError> {
-        let exchange = Exchange::begin(&self.caller, &request);
-        Ok(match self.forward(&exchange, &mut request).await {
+    async fn handle(&self, request: &mut Request<Body>) -> Result<Response<Body>, RequestError> {
+        let exchange = Exchange::begin(&self.caller, request);
+        Ok(match self.forward(&exchange, request).await {
             Ok(Answer::Response(response)) => exchange.respond(response),
             Ok(Answer::Switched(sent, idle)) => switch(exchange, sent, idle),
             Ok(Answer::Connected(connected, destination)) => {
@@ -299,7 +299,7 @@ impl Outbound {
             tries: Some(exchange.tries()),
         };
         let sent = exchange
-            .within(pin!(cluster.call(version, request, call)))
+            .within(pin!(cluster.call(version, request, &call)))
             .await;
         let edge = |endpoint| self.worker.edges.request(&route, chosen, Some(endpoint));
         let mut sent = match sent {
@@ -515,7 +515,6 @@ fn failed(error: RequestError, detail: String) -> Box<Failed> {
     Box::new(Failed {
         error,
         detail,
-        intact: true,
         processed: error.processed(),
         endpoint: None,
     })

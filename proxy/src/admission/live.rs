@@ -5,7 +5,7 @@ use super::{
     rate_limit::Limiter, table::Keys,
 };
 use crate::{
-    http::{intake, matches},
+    http::matches,
     snapshot::{
         Inbound, InboundPort,
         admission::{Filter, Limits, Match, Rule as Configured},
@@ -166,13 +166,9 @@ impl PortLimits {
 
 impl<L> Rule<L> {
     fn is_for(&self, asking: &Asking<'_>) -> bool {
-        let is_for = |rule: &Match| {
-            rule.path.matches(intake::path(asking.request))
-                && rule
-                    .conditions
-                    .as_deref()
-                    .is_none_or(|conditions| matches::all(conditions, asking.host, asking.request))
-        };
+        let Asking { host, request, .. } = *asking;
+        let is_for =
+            |rule: &Match| matches::request(&rule.path, rule.conditions.as_deref(), host, request);
         self.matches.is_empty() || self.matches.iter().any(is_for)
     }
 }

@@ -99,7 +99,8 @@ async fn respond(
     if request.headers().len() > header_fields {
         return Ok(handler.refused(&Refusal::from(RequestError::HeadersTooLarge)));
     }
-    match handler.handle(request.map(Body::h2_request)).await {
+    let mut request = request.map(Body::h2_request);
+    match handler.handle(&mut request).await {
         Err(RequestError::DownstreamReset) => Err(RequestError::DownstreamReset),
         Err(error) => Ok(handler.refused(&Refusal::from(error))),
         response => response,

@@ -6,7 +6,7 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, Entry, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use std::net::IpAddr;
 use weft_xds_proto::spiffe::SpiffeId;
@@ -136,27 +136,27 @@ fn sha256(data: &[u8]) -> Vec<u8> {
 ///
 /// `caller` is what [`forwarded_for`] made of its address.
 pub fn set_forwarded(headers: &mut HeaderMap, caller: &HeaderValue) {
-    let mut list = Vec::new();
-    for before in headers.get_all(FORWARDED_FOR) {
-        if before
-            .to_str()
-            .is_ok_and(|before| !before.trim().is_empty())
-        {
-            list.extend_from_slice(before.as_bytes());
-            list.extend_from_slice(b", ");
+    match headers.entry(FORWARDED_FOR) {
+        Entry::Vacant(none) => {
+            none.insert(caller.clone());
         }
-    }
-    let list = match list.is_empty() {
-        true => caller.clone(),
-        false => {
+        Entry::Occupied(mut before) => {
+            let mut list = Vec::new();
+            for value in before.iter() {
+                if value.to_str().is_ok_and(|value| !value.trim().is_empty()) {
+                    list.extend_from_slice(value.as_bytes());
+                    list.extend_from_slice(b", ");
+                }
+            }
             list.extend_from_slice(caller.as_bytes());
-            HeaderValue::try_from(list).expect("visible ASCII was joined by visible ASCII")
+            let list =
+                HeaderValue::try_from(list).expect("visible ASCII was joined by visible ASCII");
+            before.insert(list);
         }
-    };
-    headers.insert(FORWARDED_FOR, list);
-    if !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
+    headers
+        .entry(FORWARDED_PROTO)
+        .or_insert(HeaderValue::from_static("http"));
 }
 
 /// A caller's address as it stands in `x-forwarded-for`. Made once per connection.

@@ -1,9 +1,23 @@
 //! Whether a request meets the conditions of a route or a fault: a pure function of both.
 
-use super::{headers, query};
-use crate::snapshot::route::{Conditions, Field, HeaderMatch, QueryMatch, QueryValue, ValueMatch};
+use super::{headers, intake, query};
+use crate::snapshot::route::{
+    Conditions, Field, HeaderMatch, PathMatch, QueryMatch, QueryValue, ValueMatch,
+};
 use http::Request;
 use std::borrow::Cow;
+
+/// Whether a request has the path, which is normalised, and meets what else is asked for. `host` is the authority in
+/// lower case.
+pub fn request<B>(
+    path: &PathMatch,
+    conditions: Option<&Conditions>,
+    host: &str,
+    request: &Request<B>,
+) -> bool {
+    path.matches(intake::path(request))
+        && conditions.is_none_or(|conditions| all(conditions, host, request))
+}
 
 /// Whether all conditions are met. `host` is the authority in lower case.
 pub fn all<B>(conditions: &Conditions, host: &str, request: &Request<B>) -> bool {

@@ -1,6 +1,6 @@
 //! Which route serves a request: a pure function of the route table, the host and the request.
 
-use super::{intake, matches};
+use super::matches;
 use crate::snapshot::{Route, RouteTable, route::without_port};
 use http::Request;
 use std::sync::Arc;
@@ -15,18 +15,9 @@ pub fn select<'t, B>(
     host: &str,
     request: &Request<B>,
 ) -> Option<&'t Arc<Route>> {
-    let path = intake::path(request);
-    table
-        .virtual_host(without_port(host))?
-        .routes
-        .iter()
-        .find(|route| {
-            route.path.matches(path)
-                && match &route.conditions {
-                    None => true,
-                    Some(conditions) => matches::all(conditions, host, request),
-                }
-        })
+    let virtual_host = table.virtual_host(without_port(host))?;
+    let mut routes = virtual_host.routes.iter();
+    routes.find(|route| matches::request(&route.path, route.conditions.as_deref(), host, request))
 }
 
 #[cfg(test)]

@@ -240,12 +240,15 @@ fn hex_digits<const N: usize>(number: u128) -> [u8; N] {
     digits
 }
 
-/// Fills `out` with the last digits of a number. Every request passes here, and formatting would cost ten
-/// times as much.
-fn write_hex(mut number: u128, out: &mut [u8]) {
-    for digit in out.iter_mut().rev() {
-        *digit = b"0123456789abcdef"[(number & 0xf) as usize];
-        number >>= 4;
+/// Fills `out`, whose length is even, with the last digits of a number. Every request passes here, and formatting would
+/// cost ten times as much.
+fn write_hex(number: u128, out: &mut [u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let bytes = number.to_be_bytes();
+    let first = bytes.len() - out.len() / 2;
+    for (digits, byte) in out.chunks_exact_mut(2).zip(&bytes[first..]) {
+        digits[0] = DIGITS[usize::from(byte >> 4)];
+        digits[1] = DIGITS[usize::from(byte & 0xf)];
     }
 }
 

@@ -144,7 +144,8 @@ impl Copy {
     async fn answered(&mut self, body: Body) -> bool {
         let mut request = mem::take(&mut self.head).map(|()| body);
         let cluster = self.worker.upstreams.cluster(&self.cluster);
-        let sent = cluster.call(self.version, &mut request, Call::default());
+        let call = Call::default();
+        let sent = cluster.call(self.version, &mut request, &call);
         let Ok(mut sent) = sent.await else {
             return false;
         };

@@ -49,7 +49,8 @@ pub struct Call<'r> {
 /// What was done for a request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tries {
-    /// How often it was sent, hedges included; 0 when it came to no cluster.
+    /// The attempts begun at it, hedges included; 0 when it came to no cluster. A connection that turns out to be closed
+    /// is replaced within an attempt.
     pub attempts: u32,
     /// How often because the attempt before took its time.
     pub hedges: u32,
@@ -74,23 +75,23 @@ impl LiveCluster {
         self: &Rc<Self>,
         downstream: Version,
         request: &mut Request<Body>,
-        call: Call<'_>,
+        call: &Call<'_>,
     ) -> Outcome {
         match call.retry {
             // In a box: requests that are tried once do without its memory.
             Some(retry) if *request.method() != Method::CONNECT => {
-                Box::pin(self.call_until_settled(downstream, request, retry, &call)).await
+                Box::pin(self.call_until_settled(downstream, request, retry, call)).await
             }
             _ => {
                 if let Some(tries) = call.tries {
                     note(tries, |tries| tries.attempts = 1);
                 }
                 let terms = Terms {
-                    hash: call.hash,
-                    deadline: call.deadline,
-                    ..Terms::default()
+                    call,
+                    tried: None,
+                    patience: None,
                 };
-                self.send_once(downstream, request, &terms).await
+                self.send_once(downstream, request, terms).await
             }
         }
     }
@@ -128,8 +129,7 @@ pub(super) struct Persistent<'c> {
     pub(super) cluster: &'c Rc<LiveCluster>,
     pub(super) retry: &'c Retry,
     downstream: Version,
-    hash: Option<u64>,
-    deadline: Option<&'c Cell<Option<Instant>>>,
+    call: &'c Call<'c>,
     tries: &'c Cell<Tries>,
     method: Method,
     /// What is needed to send it again, where sending takes it away: HTTP/1.1 leaves it, in a form that is good for
@@ -145,7 +145,7 @@ impl<'c> Persistent<'c> {
         downstream: Version,
         request: &mut Request<Body>,
         retry: &'c Retry,
-        call: &Call<'c>,
+        call: &'c Call<'c>,
         tries: &'c Cell<Tries>,
     ) -> Self {
         Self {
@@ -153,8 +153,7 @@ impl<'c> Persistent<'c> {
             head: OnceCell::new(),
             body: Replay::keep(request.body_mut(), retry.body_limit),
             tried: RefCell::default(),
-            hash: call.hash,
-            deadline: call.deadline,
+            call,
             cluster,
             downstream,
             retry,
@@ -181,13 +180,12 @@ impl<'c> Persistent<'c> {
         }
         let patience = self.patience(request);
         let terms = Terms {
-            hash: self.hash,
+            call: self.call,
             tried: Some(&self.tried),
             patience: patience.as_deref(),
-            deadline: self.deadline,
         };
         self.cluster
-            .send_once(self.downstream, request, &terms)
+            .send_once(self.downstream, request, terms)
             .await
     }
 
@@ -259,7 +257,7 @@ impl<'c> Persistent<'c> {
 
     /// How much is left of the request's time.
     fn left(&self) -> Option<Duration> {
-        let deadline = self.deadline?.get()?;
+        let deadline = self.call.deadline?.get()?;
         Some(deadline.saturating_duration_since(Instant::now()))
     }
 
@@ -353,11 +351,12 @@ fn head<B>(request: &Request<B>) -> Request<()> {
 }
 
 /// Lets go of an outcome that nobody is to see. What is left of an answer by HTTP/1.1 is read, if it is little: otherwise
-/// its connection would be lost.
+/// its connection would be lost. Meanwhile it takes no place within the limit on requests, which the next attempt may need.
 pub(super) fn discard(outcome: Outcome) {
-    let Ok(Sent { response, .. }) = outcome else {
+    let Ok(Sent { response, hold, .. }) = outcome else {
         return;
     };
+    hold.release_request();
     if response.version() != Version::HTTP_2 && !response.body().is_end_stream() {
         spawn_local(timeout(DRAINED_WITHIN, drain(response.into_body())));
     }

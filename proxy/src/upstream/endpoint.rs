@@ -14,7 +14,7 @@ use crate::{
     http::reply,
     snapshot::Endpoint,
 };
-use http::{HeaderMap, StatusCode};
+use http::{Response, StatusCode, Version};
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
@@ -233,8 +233,13 @@ impl<'a> Attempt<'a> {
 
     /// The endpoint answered: the time it took is its latency. What follows, such as the body of the
     /// response, may be a stream that lasts for hours.
-    pub(super) fn responded(mut self, status: StatusCode, fields: &HeaderMap) -> Head {
-        let grpc_code = reply::grpc_status(fields);
+    pub(super) fn responded<B>(mut self, response: &Response<B>) -> Head {
+        let status = response.status();
+        // Calls go by HTTP/2: all other responses do without the search.
+        let grpc_code = match response.version() {
+            Version::HTTP_2 => reply::grpc_status(response.headers()),
+            _ => None,
+        };
         let now = match sheds(status, grpc_code) {
             true => self.penalized(),
             false => self.timed(),

@@ -23,7 +23,7 @@ use tokio::time::Instant;
 /// Keeps a request or connection counted, within its limits and as the load of its endpoint, until dropped.
 #[derive(Debug)]
 pub struct Hold {
-    _lease: Rc<Lease>,
+    lease: Rc<Lease>,
     _stream: Option<http2::StreamSlot>,
     _tcp: Option<Tcp>,
 }
@@ -31,7 +31,7 @@ pub struct Hold {
 impl Hold {
     pub(super) fn http(lease: Rc<Lease>, stream: Option<http2::StreamSlot>) -> Self {
         Self {
-            _lease: lease,
+            lease,
             _stream: stream,
             _tcp: None,
         }
@@ -39,10 +39,15 @@ impl Hold {
 
     pub(super) fn tcp(lease: Rc<Lease>, permit: Permit, endpoint: Rc<LiveEndpoint>) -> Self {
         Self {
-            _lease: lease,
+            lease,
             _stream: None,
             _tcp: Some(Tcp::new(permit, endpoint)),
         }
+    }
+
+    /// Lets another request have the place within the limit on requests.
+    pub(super) fn release_request(&self) {
+        self.lease.release_request();
     }
 }
 
@@ -84,7 +89,7 @@ pub(super) struct Lease {
     connection: RefCell<Option<http1::Active>>,
     /// Whether it waits for the limit on connections, which the endpoint has no part in.
     queued: Cell<bool>,
-    _request: Option<Permit>,
+    request: RefCell<Option<Permit>>,
 }
 
 impl Lease {
@@ -98,7 +103,7 @@ impl Lease {
             in_flight: RefCell::new(InFlight::begin(endpoint)),
             connection: RefCell::default(),
             queued: Cell::new(false),
-            _request: request,
+            request: RefCell::new(request),
         })
     }
 
@@ -114,6 +119,11 @@ impl Lease {
     /// The request goes to another endpoint after all: one whose connection it was handed.
     pub(super) fn move_to(&self, endpoint: Rc<LiveEndpoint>) {
         self.in_flight.borrow_mut().move_to(endpoint);
+    }
+
+    /// Nobody waits for the rest of the answer: its place within the limit on requests is free.
+    fn release_request(&self) {
+        self.request.take();
     }
 
     /// Whether it waits for the limit on connections.

@@ -5,6 +5,7 @@ use http::{
     header::{CONNECTION, COOKIE, HOST, TE, TRANSFER_ENCODING, UPGRADE},
     uri::{Authority, PathAndQuery, Scheme},
 };
+use std::mem;
 
 /// What belongs to one connection of HTTP/1.1 and is malformed in HTTP/2 (RFC 9113 section 8.2.2).
 const HOP_BY_HOP: [HeaderName; 5] = [
@@ -18,7 +19,7 @@ const HOP_BY_HOP: [HeaderName; 5] = [
 /// Makes it HTTP/1.1: the target in origin form and the authority in `Host`, which defaults to `authority`
 /// for a caller that sent none (HTTP/1.0). What frames the body is the connection's business.
 pub(super) fn make_http1<B>(request: &mut Request<B>, authority: &str) {
-    *request.version_mut() = Version::HTTP_11;
+    let version = mem::replace(request.version_mut(), Version::HTTP_11);
     match request.uri().authority() {
         // RFC 9112 section 3.2.2: the target wins over a Host that says otherwise.
         Some(target) => {
@@ -33,7 +34,9 @@ pub(super) fn make_http1<B>(request: &mut Request<B>, authority: &str) {
         }
         None => {}
     }
-    join_cookies(request.headers_mut());
+    if version == Version::HTTP_2 {
+        join_cookies(request.headers_mut());
+    }
 }
 
 /// Makes it HTTP/2: scheme and authority in the target (they become pseudo-header fields), no `Host`, nothing
@@ -190,7 +193,9 @@ mod tests {
     #[test]
     fn cookies_that_http2_split_are_joined_for_http1() {
         let cookies = [(COOKIE, "a=1"), (COOKIE, "b=2")];
-        let request = http1(Method::GET, "http://user.demo/", &cookies);
+        let mut request = request(Method::GET, "http://user.demo/", &cookies);
+        *request.version_mut() = Version::HTTP_2;
+        make_http1(&mut request, CLUSTER);
         let cookies: Vec<_> = request.headers().get_all(COOKIE).iter().collect();
         assert_eq!(cookies, ["a=1; b=2"]);
     }

@@ -2,6 +2,7 @@
 
 use super::{
     balancer::Choice,
+    call::{Call, Outcome},
     cluster::LiveCluster,
     connect::ConnectError,
     endpoint::LiveEndpoint,
@@ -25,9 +26,9 @@ use crate::{
 };
 use http::{HeaderName, Request, Response, Version};
 use http_body::Body as _;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::body::Incoming;
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     future::poll_fn,
     mem,
     net::SocketAddr,
@@ -53,9 +54,9 @@ pub struct Sent {
     pub response: Response<Body>,
     /// Who answered.
     pub endpoint: Rc<LiveEndpoint>,
-    /// There when the connection changes its protocol: to be kept for as long as the tunnel lasts, which
-    /// counts as in flight.
-    pub hold: Option<Hold>,
+    /// What keeps the request counted as in flight. Where the connection changes its protocol, it is to be kept for as
+    /// long as the tunnel lasts.
+    pub hold: Hold,
 }
 
 /// An open connection for opaque bytes.
@@ -76,9 +77,6 @@ pub struct Failed {
     pub error: RequestError,
     /// What was tried and what came of it, with the endpoint's address. For people.
     pub detail: String,
-    /// Whether the request can be sent again: when no byte of it was sent, and when its body was empty or in
-    /// memory. It has the form in which it was sent, good for [`LiveCluster::send`] all the same.
-    pub intact: bool,
     /// Whether the endpoint may have seen it: what is known of this one, which may be more than what its error says.
     pub processed: Processed,
     /// Who failed, unless it failed before an endpoint was chosen.
@@ -86,16 +84,14 @@ pub struct Failed {
 }
 
 /// What is asked of one attempt at a request.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Terms<'t> {
-    /// What a consistent hash goes by.
-    pub(super) hash: Option<u64>,
+    /// What is asked of the request.
+    pub(super) call: &'t Call<'t>,
     /// Endpoints that are better avoided; the one of this attempt joins them.
     pub(super) tried: Option<&'t RefCell<Vec<SocketAddr>>>,
     /// When the endpoint must have begun its response.
     pub(super) patience: Option<&'t Deadline>,
-    /// When the request itself must be over.
-    pub(super) deadline: Option<&'t Cell<Option<Instant>>>,
 }
 
 impl LiveCluster {
@@ -107,28 +103,19 @@ impl LiveCluster {
     /// once, an idempotent request without body when the endpoint closed a connection that had been idle
     /// before it answered (RFC 9110 section 9.2.2): every server that retires idle connections makes that
     /// race possible. Everything else is for the caller to decide.
-    pub async fn send(
-        self: &Rc<Self>,
-        downstream: Version,
-        request: &mut Request<Body>,
-    ) -> Result<Sent, Box<Failed>> {
-        self.send_once(downstream, request, &Terms::default()).await
-    }
-
-    /// Sends a request on certain terms.
     pub(super) async fn send_once(
         self: &Rc<Self>,
         downstream: Version,
         request: &mut Request<Body>,
-        terms: &Terms<'_>,
-    ) -> Result<Sent, Box<Failed>> {
+        terms: Terms<'_>,
+    ) -> Outcome {
         let Some(permit) = self.limits.acquire(Resource::Requests) else {
             let error = self.over(RequestError::MaxRequests, Resource::Requests);
             return Err(Failed::before(error));
         };
         let endpoint = self.pick_on(terms).map_err(Failed::before)?;
         let lease = Lease::new(self.clone(), endpoint, Some(permit));
-        let awaited = Awaited::begin(&lease, terms.deadline);
+        let awaited = Awaited::begin(&lease, terms.call.deadline);
         let outcome = match self.speaks_http2(downstream) {
             true => self.send_http2(lease, request, terms).await,
             false => self.send_http1(lease, request, terms).await,
@@ -146,15 +133,15 @@ impl LiveCluster {
         }
     }
 
-    fn pick_on(&self, terms: &Terms<'_>) -> Result<Rc<LiveEndpoint>, ConnectError> {
+    fn pick_on(&self, terms: Terms<'_>) -> Result<Rc<LiveEndpoint>, ConnectError> {
         let Some(tried) = terms.tried else {
             return self.pick(&Choice {
-                hash: terms.hash,
+                hash: terms.call.hash,
                 ..Choice::default()
             });
         };
         let endpoint = self.pick(&Choice {
-            hash: terms.hash,
+            hash: terms.call.hash,
             avoid: &tried.borrow(),
         })?;
         tried.borrow_mut().push(endpoint.address());
@@ -178,7 +165,7 @@ impl LiveCluster {
                     endpoint,
                 })
             }
-            Err(error) => Err(Failed::at(&lease, error, true)),
+            Err(error) => Err(Failed::at(&lease, error)),
         }
     }
 
@@ -186,8 +173,8 @@ impl LiveCluster {
         self: &Rc<Self>,
         lease: Rc<Lease>,
         request: &mut Request<Body>,
-        terms: &Terms<'_>,
-    ) -> Result<Sent, Box<Failed>> {
+        terms: Terms<'_>,
+    ) -> Outcome {
         make_http1(request, self.name());
         if request.body().is_end_stream() {
             // Nothing to send, in a form that can be sent twice.
@@ -205,7 +192,7 @@ impl LiveCluster {
                     .within(Box::pin(self.fresh_http1(&lease)).as_mut())
                     .await
                     .unwrap_or_else(|| Err(self.no_connection(&lease)))
-                    .map_err(|error| Failed::at(&lease, error, true))?,
+                    .map_err(|error| Failed::at(&lease, error))?,
             };
             let endpoint = lease.endpoint();
             let attempt = self.attempt(&endpoint);
@@ -215,19 +202,17 @@ impl LiveCluster {
                 .await;
             let error = match answer {
                 Some(Ok(response)) => {
-                    let head = attempt.responded(response.status(), response.headers());
+                    let head = attempt.responded(&response);
                     let unfinished = lease.in_flight().answered(head);
                     let response = Unfinished::watch(unfinished, response);
                     // What it says once per connection it need not be asked again.
                     if first && let Some(field) = response.headers().get(KEEP_ALIVE) {
                         endpoint.http1.announced(field, super::now());
                     }
-                    let upgrades = matches!(response.body(), Body::Upgrade(_));
-                    let hold = upgrades.then(|| Hold::http(lease, None));
                     return Ok(Sent {
                         response,
                         endpoint,
-                        hold,
+                        hold: Hold::http(lease, None),
                     });
                 }
                 Some(Err(error)) => error,
@@ -235,7 +220,7 @@ impl LiveCluster {
                     lease.disconnect();
                     let error = no_answer(&endpoint);
                     attempt.failed(&error);
-                    return Err(Failed::at(&lease, error, false));
+                    return Err(Failed::at(&lease, error));
                 }
             };
             lease.disconnect();
@@ -250,10 +235,9 @@ impl LiveCluster {
                 }
                 progress => {
                     let detail = format!("{} {}", endpoint.address(), describe(progress));
-                    let intact = error.intact;
                     let error = ConnectError::new(error.error, detail);
                     attempt.failed(&error);
-                    let mut failed = Failed::at(&lease, error, intact);
+                    let mut failed = Failed::at(&lease, error);
                     if progress == Progress::Unsent {
                         failed.processed = Processed::Never;
                     }
@@ -294,8 +278,8 @@ impl LiveCluster {
         self: &Rc<Self>,
         lease: Rc<Lease>,
         request: &mut Request<Body>,
-        terms: &Terms<'_>,
-    ) -> Result<Sent, Box<Failed>> {
+        terms: Terms<'_>,
+    ) -> Outcome {
         let endpoint = lease.endpoint();
         if let Err(error) = make_http2(request, self.name()) {
             let detail = format!("the Host field is not an authority: {error}");
@@ -311,28 +295,22 @@ impl LiveCluster {
                     .within(Box::pin(self.await_http2_stream(&lease)).as_mut())
                     .await
                     .unwrap_or_else(|| Err(self.no_connection(&lease)))
-                    .map_err(|error| Failed::at(&lease, error, true))?,
+                    .map_err(|error| Failed::at(&lease, error))?,
             };
             let attempt = self.attempt(&endpoint);
             let answer = terms.within(pin!(stream.send(mem::take(request)))).await;
-            let (error, intact) = match answer {
-                None => (no_answer(&endpoint), false),
+            let error = match answer {
+                None => no_answer(&endpoint),
                 // The connection has held the size of the head to its limit, not the number of fields.
                 Some(Ok(response)) if response.headers().len() > self.shared.http.header_fields => {
                     let fields = response.headers().len();
                     let detail = format!("{} answered with {fields} fields", endpoint.address());
-                    let error = ConnectError::new(RequestError::UpstreamProtocolError, detail);
-                    (error, false)
+                    ConnectError::new(RequestError::UpstreamProtocolError, detail)
                 }
                 Some(Ok(response)) => {
-                    let head = attempt.responded(response.status(), response.headers());
+                    let head = attempt.responded(&response);
                     let unfinished = lease.in_flight().answered(head);
-                    return Ok(Sent::over_http2(
-                        response,
-                        endpoint.clone(),
-                        Hold::http(lease, Some(stream)),
-                        unfinished,
-                    ));
+                    return Ok(Sent::over_http2(response, lease, stream, unfinished));
                 }
                 Some(Err(http2::NoResponse::Unsent(again))) => {
                     *request = *again;
@@ -342,16 +320,15 @@ impl LiveCluster {
                         continue;
                     }
                     let detail = format!("{} closes every connection", endpoint.address());
-                    let error = ConnectError::new(RequestError::UpstreamRefusedStream, detail);
-                    (error, true)
+                    ConnectError::new(RequestError::UpstreamRefusedStream, detail)
                 }
                 Some(Err(http2::NoResponse::Failed(error, cause))) => {
                     let detail = format!("{}: {cause}", endpoint.address());
-                    (ConnectError::new(error, detail), false)
+                    ConnectError::new(error, detail)
                 }
             };
             attempt.failed(&error);
-            return Err(Failed::at(&lease, error, intact));
+            return Err(Failed::at(&lease, error));
         }
     }
 
@@ -457,22 +434,24 @@ impl Terms<'_> {
 impl Sent {
     fn over_http2(
         response: Response<Incoming>,
-        endpoint: Rc<LiveEndpoint>,
-        hold: Hold,
+        lease: Rc<Lease>,
+        stream: http2::StreamSlot,
         unfinished: Option<Unfinished>,
     ) -> Self {
-        let upgrades = response.extensions().get::<OnUpgrade>().is_some();
+        let endpoint = lease.endpoint();
+        let hold = Hold::http(lease.clone(), Some(stream));
         let (head, body) = response.into_parts();
         let (body, hold) = match body.is_end_stream() {
             true => {
                 if let Some(unfinished) = unfinished {
                     unfinished.complete();
                 }
-                (Body::Empty, upgrades.then_some(hold))
+                (Body::Empty, hold)
             }
             false => {
                 let observer = HoldToEnd::new(hold, unfinished);
-                (Body::h2_response(body).observed(observer), None)
+                let body = Body::h2_response(body).observed(observer);
+                (body, Hold::http(lease, None))
             }
         };
         Self {
@@ -489,14 +468,13 @@ impl Failed {
         Box::new(Self {
             error: error.error,
             detail: error.detail.to_string(),
-            intact: true,
             processed: Processed::Never,
             endpoint: None,
         })
     }
 
     /// The endpoint was tried.
-    fn at(lease: &Lease, error: ConnectError, intact: bool) -> Box<Self> {
+    fn at(lease: &Lease, error: ConnectError) -> Box<Self> {
         let endpoint = lease.endpoint();
         if error.error.fault() == Fault::Upstream {
             endpoint.counters.failures.increment();
@@ -505,7 +483,6 @@ impl Failed {
         Box::new(Self {
             error: error.error,
             detail: error.detail.to_string(),
-            intact,
             processed: error.error.processed(),
             endpoint: Some(endpoint),
         })

@@ -1,5 +1,7 @@
 //! The resources held as JSON, for `/config_dump`.
 
+mod breaker;
+mod limits;
 mod retry;
 mod route;
 
@@ -13,7 +15,7 @@ use super::{
     status::Status,
 };
 use crate::{
-    snapshot::{Endpoint, Inbound, InboundPort, LoadBalancer},
+    snapshot::{Endpoint, Inbound, InboundPort, LoadBalancer, cluster::Zone},
     tls::Roots,
 };
 use serde_json::{Value, json};
@@ -128,6 +130,7 @@ fn port(port: &InboundPort) -> Value {
         "mtls": format!("{:?}", port.mtls),
         "connect_timeout": seconds(port.connect_timeout),
         "idle_timeout": timeout(port.idle_timeout),
+        "limits": limits::limits(&port.limits),
     })
 }
 
@@ -172,8 +175,13 @@ fn cluster(cluster: &Arc<ClusterConfig>) -> Value {
             "aggression": slow_start.aggression,
             "minimum": slow_start.minimum.as_f64(),
         })),
-        "zone": format!("{:?}", settings.zone),
+        "zone": match settings.zone {
+            Zone::Off => "off",
+            Zone::Prefer => "prefer",
+            Zone::Strict => "strict",
+        },
         "panic_threshold": settings.panic_threshold.as_f64(),
+        "breaker": settings.breaker.as_deref().map(breaker::breaker),
         "retry_budget": {
             "ratio": settings.retry_budget.ratio.as_f64(),
             "floor": settings.retry_budget.floor,

@@ -1,6 +1,6 @@
 //! Raw bytes against either side, over a loopback connection.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, mem, rc::Rc};
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -69,9 +69,9 @@ where
 {
     fn handle(
         &self,
-        request: Request<Body>,
+        request: &mut Request<Body>,
     ) -> impl Future<Output = Result<Response<Body>, RequestError>> {
-        (self.0)(request)
+        (self.0)(mem::take(request))
     }
 }
 

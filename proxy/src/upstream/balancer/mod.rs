@@ -71,8 +71,6 @@ pub(crate) trait Load {
 pub(crate) struct Balancer {
     /// The proxy's own zone first, or all endpoints in one.
     zones: Box<[Group]>,
-    /// Shares of the zones while they are counted.
-    shares: Box<[f64]>,
     slow_start: Option<SlowStart>,
     panic_threshold: Share,
     census: Census,
@@ -119,7 +117,6 @@ impl Balancer {
         let hashes = zones.iter().any(|zone| zone.algorithm.hashes());
         let slow_start = config.slow_start.clone().filter(|_| !hashes);
         Self {
-            shares: zones.iter().map(|_| 0.0).collect(),
             zones,
             slow_start,
             panic_threshold: config.panic_threshold,
@@ -145,16 +142,8 @@ impl Balancer {
             && self.census.ordinary
             && let Some(zone) = self.zones.first_mut()
         {
-            let kept_back = Cell::new(false);
-            let admitted = |endpoint: &E| match endpoint.admits(now) {
-                true => 1.0,
-                false => {
-                    kept_back.set(true);
-                    0.0
-                }
-            };
-            let picked = zone.pick(endpoints, admitted, choice.hash, now, random);
-            if !kept_back.get() {
+            let (picked, kept_back) = zone.pick_admitted(endpoints, choice.hash, now, random);
+            if !kept_back {
                 return picked;
             }
             // Nobody was when last seen: there may be too few left by now.
@@ -176,17 +165,10 @@ impl Balancer {
             self.count(endpoints, now);
         }
         if choice.avoid.is_empty() && self.census.is_plain(now) {
-            let kept_back = Cell::new(false);
-            let admitted = |endpoint: &E| match endpoint.admits(now) {
-                true => 1.0,
-                false => {
-                    kept_back.set(true);
-                    0.0
-                }
-            };
             let zone = self.draw_zone(choice.hash, random);
-            let picked = self.zones[zone].pick(endpoints, admitted, choice.hash, now, random);
-            if picked.is_some() && (!kept_back.get() || self.census.due.is_some()) {
+            let zone = &mut self.zones[zone];
+            let (picked, kept_back) = zone.pick_admitted(endpoints, choice.hash, now, random);
+            if picked.is_some() && (!kept_back || self.census.due.is_some()) {
                 return picked;
             }
             // Nobody was kept back when last seen: there may be too few left by now.
@@ -268,16 +250,16 @@ impl Balancer {
             starting,
             ordinary: false,
         };
-        for (zone, share) in self.zones.iter().zip(&mut self.shares) {
+        let weight = |zone: &Group| {
             let members = endpoints[zone.members.clone()].iter().enumerate();
             let counted = members.filter(|(_, endpoint)| panic || endpoint.admits(now));
-            *share = counted
-                .map(|(index, _)| f64::from(zone.algorithm.weight(index)))
-                .sum();
-        }
-        zones::spread(&mut self.shares);
-        for (zone, share) in self.zones.iter_mut().zip(&self.shares) {
-            zone.share = *share;
+            let weights = counted.map(|(index, _)| f64::from(zone.algorithm.weight(index)));
+            weights.sum()
+        };
+        let mut shares: Vec<f64> = self.zones.iter().map(weight).collect();
+        zones::spread(&mut shares);
+        for (zone, share) in self.zones.iter_mut().zip(shares) {
+            zone.share = share;
         }
         let all_near = self.zones.first().is_some_and(|own| own.share >= 1.0);
         self.census.ordinary = all_near && admitted == all && starting.is_none();
@@ -285,6 +267,26 @@ impl Balancer {
 }
 
 impl Group {
+    /// Picks among those whose breakers let requests through. Says whether it came to one that is kept back.
+    fn pick_admitted<E: Load>(
+        &mut self,
+        endpoints: &[E],
+        hash: Option<u64>,
+        now: Instant,
+        random: u64,
+    ) -> (Option<usize>, bool) {
+        let kept_back = Cell::new(false);
+        let admitted = |endpoint: &E| match endpoint.admits(now) {
+            true => 1.0,
+            false => {
+                kept_back.set(true);
+                0.0
+            }
+        };
+        let picked = self.pick(endpoints, admitted, hash, now, random);
+        (picked, kept_back.get())
+    }
+
     fn pick<E: Load>(
         &mut self,
         endpoints: &[E],

@@ -5,7 +5,7 @@ use crate::snapshot::{
     LoadBalancer, Share,
     cluster::{SlowStart, Zone},
 };
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::Response;
 use std::collections::HashMap;
 
 fn in_zone(port: u16, zone: &str) -> Arc<Endpoint> {
@@ -159,21 +159,18 @@ fn an_endpoint_that_sheds_requests_fast_looks_slow() {
             load_balancer: LoadBalancer::PEAK_EWMA,
             ..cluster(&[at(1)])
         };
-        let grpc = |code| [("grpc-status", HeaderValue::from_static(code))];
-        let fields = |fields: &[(&'static str, HeaderValue)]| -> HeaderMap {
-            let fields = fields.iter().cloned();
-            fields
-                .map(|(name, value)| (http::HeaderName::from_static(name), value))
-                .collect()
-        };
-        for (status, fields, slow) in [
-            (StatusCode::OK, fields(&[]), false),
-            (StatusCode::OK, fields(&grpc("0")), false),
-            (StatusCode::OK, fields(&grpc("8")), true),
-            (StatusCode::TOO_MANY_REQUESTS, fields(&[]), true),
-            (StatusCode::NOT_FOUND, fields(&[]), false),
+        let response =
+            |version: Version, status: u16| Response::builder().version(version).status(status);
+        let call = |code| response(Version::HTTP_2, 200).header("grpc-status", code);
+        for (response, slow) in [
+            (response(Version::HTTP_11, 200), false),
+            (call("0"), false),
+            (call("8"), true),
+            (response(Version::HTTP_11, 429), true),
+            (response(Version::HTTP_11, 404), false),
         ] {
-            let name = format!("{status} {fields:?}");
+            let response = response.body(()).unwrap();
+            let name = format!("{} {:?}", response.status(), response.headers());
             let cluster = live(
                 &upstreams,
                 Cluster {
@@ -182,7 +179,7 @@ fn an_endpoint_that_sheds_requests_fast_looks_slow() {
                 },
             );
             let endpoint = only_endpoint(&cluster);
-            cluster.attempt(&endpoint).responded(status, &fields);
+            cluster.attempt(&endpoint).responded(&response);
             let assumed = LoadBalancer::PEAK_EWMA.default_rtt().as_micros() as u64;
             assert_eq!(
                 endpoint.counters.latency_us.read() > assumed,

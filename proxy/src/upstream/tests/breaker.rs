@@ -285,14 +285,11 @@ fn a_request_whose_time_is_over_is_held_against_the_endpoint() {
         for _ in 0..3 {
             let deadline = Cell::new(Some(Instant::now() + Duration::from_millis(5)));
             let mut request = get("/wait");
-            let sent = cluster.call(
-                Version::HTTP_11,
-                &mut request,
-                Call {
-                    deadline: Some(&deadline),
-                    ..Call::default()
-                },
-            );
+            let call = Call {
+                deadline: Some(&deadline),
+                ..Call::default()
+            };
+            let sent = cluster.call(Version::HTTP_11, &mut request, &call);
             assert!(timeout(Duration::from_millis(5), sent).await.is_err());
         }
         let outcome = call(&cluster, "/200").await;

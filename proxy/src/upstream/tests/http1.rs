@@ -260,7 +260,7 @@ fn an_upgrade_counts_for_as_long_as_its_tunnel_is_held() {
         assert!(matches!(sent.response.body(), Body::Upgrade(_)));
         drop(sent.response);
         assert_eq!(sent.endpoint.counters.in_flight.read(), 1);
-        drop(sent.hold.unwrap());
+        drop(sent.hold);
         assert_eq!(sent.endpoint.counters.in_flight.read(), 0);
     });
 }

@@ -71,6 +71,17 @@ fn sharing(
     upstreams
 }
 
+impl LiveCluster {
+    /// Sends a request of which its route says nothing.
+    async fn send(
+        self: &Rc<Self>,
+        downstream: Version,
+        request: &mut Request<Body>,
+    ) -> Result<Sent, Box<Failed>> {
+        self.call(downstream, request, &Call::default()).await
+    }
+}
+
 /// A cluster of plaintext endpoints.
 fn cluster(addresses: &[SocketAddr]) -> Cluster {
     Cluster {

@@ -92,7 +92,7 @@ async fn call(
         tries: Some(&tries),
         ..Call::default()
     };
-    let outcome = cluster.call(version, &mut request, call).await;
+    let outcome = cluster.call(version, &mut request, &call).await;
     Called {
         outcome,
         tries: tries.get(),
@@ -136,6 +136,25 @@ async fn answering(status: u16) -> (SocketAddr, Rc<servers::Observed>, Rc<RefCel
     })
     .await;
     (address, observed, bodies)
+}
+
+#[test]
+fn an_answer_that_nobody_wants_leaves_its_place_to_the_next_attempt() {
+    worker(async {
+        let first = Cell::new(true);
+        let (address, _) = http1_that(move |_| match first.replace(false) {
+            // Its body does not come.
+            true => Reply::Bytes("HTTP/1.1 503 Some\r\ncontent-length: 5\r\n\r\n".into()),
+            false => Reply::status(200),
+        })
+        .await;
+        let mut config = cluster_of(&[address]);
+        config.limits.requests = NonZeroU32::MIN;
+        let cluster = live(&upstreams(), config);
+        let called = call(&cluster, Version::HTTP_11, get("/"), &policy()).await;
+        assert_eq!(called.status(), 200);
+        assert_eq!(called.tries, tried(2, Some(Ending::Success)));
+    });
 }
 
 #[test]
@@ -466,7 +485,7 @@ fn nobody_waits_for_an_attempt_beyond_the_end_of_the_request() {
             tries: Some(&tries),
             ..Call::default()
         };
-        let sent = cluster.call(Version::HTTP_11, &mut get("/"), call).await;
+        let sent = cluster.call(Version::HTTP_11, &mut get("/"), &call).await;
         assert_eq!(sent.unwrap().response.status(), 503);
         assert_eq!(tries.get(), tried(1, Some(Ending::Late)));
         assert_eq!(server.requests.get(), 1);
@@ -601,7 +620,7 @@ fn a_grpc_call_that_was_answered_with_trailers_only_is_tried_again_and_told_how_
             deadline: Some(&deadline),
             ..Call::default()
         };
-        let sent = cluster.call(Version::HTTP_2, &mut post, call).await;
+        let sent = cluster.call(Version::HTTP_2, &mut post, &call).await;
         assert_eq!(sent.unwrap().response.headers()["grpc-status"], "0");
         assert_eq!(received.borrow().len(), 2);
         let timeouts = timeouts.borrow();

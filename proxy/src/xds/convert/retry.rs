@@ -61,27 +61,28 @@ const KNOWN: [&str; 14] = [
     "unavailable",
 ];
 
-/// What a Route says of retries, by the policy of its action and its metadata. `None` when nothing is tried again.
+/// What a Route says of retries, by the policy of its action, else by the one that it inherits, and by its metadata.
+/// `None` when nothing is tried again.
 pub(super) fn retry(
-    policy: Option<&RetryPolicy>,
+    own: Option<&RetryPolicy>,
+    inherited: Option<&Retry>,
     metadata: Option<&Metadata>,
 ) -> Result<Option<Retry>, Fault> {
     let extension = own_metadata::<RetryExtension>(metadata)?;
-    let Some(policy) = policy else {
-        return Ok(None);
+    let retry = match own {
+        Some(own) => policy(own).at("route.retry_policy")?,
+        None => inherited.cloned(),
     };
-    let Some(retry) = of_policy(policy).at("route.retry_policy")? else {
-        return Ok(None);
-    };
-    match extension {
-        None => Ok(Some(retry)),
-        Some(extension) => extended(retry, extension).map(Some).at(format_args!(
+    match (retry, extension) {
+        (Some(retry), Some(extension)) => extended(retry, extension).map(Some).at(format_args!(
             "metadata.typed_filter_metadata[{METADATA_KEY:?}]"
         )),
+        (retry, _) => Ok(retry),
     }
 }
 
-fn of_policy(policy: &RetryPolicy) -> Result<Option<Retry>, Fault> {
+/// What a policy has tried again, if anything.
+pub(super) fn policy(policy: &RetryPolicy) -> Result<Option<Retry>, Fault> {
     unsupported(
         "per_try_idle_timeout",
         policy.per_try_idle_timeout.is_some(),

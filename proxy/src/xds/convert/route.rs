@@ -12,16 +12,16 @@ use super::{
     retry,
 };
 use crate::snapshot::{
+    Retry,
     admission::Match,
-    route::{Action, Conditions, Domain, Fault as Injected, Forward, PathMatch},
+    route::{Action, Conditions, Domain, Fault as Injected, Forward, Mirror, PathMatch},
 };
 use std::{collections::HashSet, sync::Arc, time::Duration};
 use weft_xds_proto::{
     envoy::{
         envoy::config::route::v3::{
-            RetryPolicy, Route, RouteConfiguration, RouteMatch, VirtualHost,
-            route::Action as ProtoAction, route_action::RequestMirrorPolicy,
-            virtual_host::TlsRequirementType,
+            Route, RouteConfiguration, RouteMatch, VirtualHost, route::Action as ProtoAction,
+            route_action::RequestMirrorPolicy, virtual_host::TlsRequirementType,
         },
         google::protobuf::Any,
     },
@@ -80,9 +80,19 @@ struct Around<'c> {
     most_specific_wins: bool,
     fault: Option<Arc<Injected>>,
     /// They are not merged: the innermost that has any counts.
-    mirrors: &'c [RequestMirrorPolicy],
+    mirrors: Arc<[Mirror<Arc<str>>]>,
     /// They are not merged either.
-    retry: Option<&'c RetryPolicy>,
+    retry: Option<&'c Retry>,
+}
+
+impl Around<'_> {
+    /// The mirrors of what has these policies of its own.
+    fn mirrors(&self, own: &[RequestMirrorPolicy]) -> Result<Arc<[Mirror<Arc<str>>]>, Fault> {
+        match own {
+            [] => Ok(self.mirrors.clone()),
+            own => action::mirrors(own),
+        }
+    }
 }
 
 impl Routes {
@@ -131,7 +141,7 @@ pub(super) fn routes(config: RouteConfiguration) -> Result<Routes, Fault> {
         levels: vec![&level],
         most_specific_wins: config.most_specific_header_mutations_wins,
         fault: fault::of(&config.typed_per_filter_config, None)?,
-        mirrors: &config.request_mirror_policies,
+        mirrors: action::mirrors(&config.request_mirror_policies)?,
         retry: None,
     };
     let mut seen = HashSet::new();
@@ -163,15 +173,14 @@ fn virtual_host(
         &host.response_headers_to_add,
         &host.response_headers_to_remove,
     )?;
+    let retry = host.retry_policy.as_ref().map(retry::policy).transpose();
+    let retry = retry.at("retry_policy")?.flatten();
     let around = Around {
         levels: around.levels.iter().copied().chain([&level]).collect(),
         most_specific_wins: around.most_specific_wins,
         fault: fault::of(&host.typed_per_filter_config, around.fault.clone())?,
-        mirrors: match &host.request_mirror_policies[..] {
-            [] => around.mirrors,
-            own => own,
-        },
-        retry: host.retry_policy.as_ref(),
+        mirrors: around.mirrors(&host.request_mirror_policies)?,
+        retry: retry.as_ref(),
     };
     if host.domains.is_empty() {
         return Err(Fault::new("must not be empty").at("domains"));
@@ -227,7 +236,7 @@ fn rule(route: &Route, around: &Around<'_>) -> Result<Rule, Fault> {
         levels: around.levels.iter().copied().chain([&level]).collect(),
         most_specific_wins: around.most_specific_wins,
         fault: fault::of(&route.typed_per_filter_config, around.fault.clone())?,
-        mirrors: around.mirrors,
+        mirrors: around.mirrors.clone(),
         retry: around.retry,
     };
     let (path, conditions) =
@@ -246,9 +255,9 @@ fn rule(route: &Route, around: &Around<'_>) -> Result<Rule, Fault> {
             )
             .at("route")?;
             unsupported("hedge_policy", action.hedge_policy.is_some()).at("route")?;
-            let policy = action.retry_policy.as_ref().or(around.retry);
+            let (own, metadata) = (action.retry_policy.as_ref(), route.metadata.as_ref());
             Action::Forward(Forward {
-                retry: retry::retry(policy, route.metadata.as_ref())?.map(Arc::new),
+                retry: retry::retry(own, around.retry, metadata)?.map(Arc::new),
                 ..action::forward(action, &around).at("route")?
             })
         }

@@ -68,7 +68,8 @@ fn conditions(on: &Conditions) -> impl Iterator<Item = String> {
         .chain(grpc_codes(on.grpc_codes))
 }
 
-fn grpc_codes(codes: GrpcCodes) -> impl Iterator<Item = String> {
+/// Each by its number.
+pub(super) fn grpc_codes(codes: GrpcCodes) -> impl Iterator<Item = String> {
     let all = 0..32;
     all.filter(move |code| codes.contains(*code))
         .map(|code| format!("grpc-status {code}"))

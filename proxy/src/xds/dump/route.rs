@@ -53,7 +53,7 @@ fn domain(domain: &Domain) -> String {
     }
 }
 
-fn path(path: &PathMatch) -> Value {
+pub(super) fn path(path: &PathMatch) -> Value {
     match path {
         PathMatch::Exact(path) => json!({ "exact": path.as_ref() }),
         PathMatch::Prefix(prefix) => json!({ "prefix": prefix.as_ref() }),
@@ -62,7 +62,7 @@ fn path(path: &PathMatch) -> Value {
     }
 }
 
-fn conditions(conditions: &Conditions) -> Value {
+pub(super) fn conditions(conditions: &Conditions) -> Value {
     let query = conditions.query.iter().map(|parameter| {
         let value = match &parameter.value {
             QueryValue::Present => json!("present"),
@@ -273,7 +273,7 @@ fn changes(changes: &[HeaderChange]) -> Option<Value> {
     }))
 }
 
-fn percent(share: Share) -> Value {
+pub(super) fn percent(share: Share) -> Value {
     json!(share.as_f64() * 100.0)
 }
 

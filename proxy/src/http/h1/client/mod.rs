@@ -25,7 +25,8 @@ pub trait Recycle {
 
 /// An upstream connection with no request on it.
 pub struct Connection {
-    wire: Wire,
+    /// In a box: it goes from hand to hand with every request.
+    wire: Box<Wire>,
     head_limits: HeadLimits,
     continue_timeout: std::time::Duration,
     requests: u64,
@@ -38,9 +39,6 @@ pub struct SendError {
     pub error: RequestError,
     /// How far it went.
     pub progress: Progress,
-    /// Whether the request is as it was before: always when it is [`Progress::Unsent`], else when its
-    /// body was empty or in memory.
-    pub intact: bool,
 }
 
 /// How far a failed request went.
@@ -59,7 +57,7 @@ impl Connection {
     /// A connection on which nothing was sent yet. `limits` hold for the heads of its responses.
     pub fn new(stream: Stream, limits: &HttpLimits) -> Self {
         Self {
-            wire: Wire::new(stream),
+            wire: Box::new(Wire::new(stream)),
             head_limits: limits.into(),
             continue_timeout: limits.continue_timeout,
             requests: 0,

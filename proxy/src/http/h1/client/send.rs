@@ -10,7 +10,7 @@ use std::{
 
 use bytes::BytesMut;
 use http::{
-    Method, Request, Response, StatusCode,
+    HeaderMap, Method, Request, Response, StatusCode,
     header::{CONTENT_LENGTH, EXPECT, UPGRADE},
 };
 use http_body::Body as _;
@@ -66,7 +66,6 @@ pub(super) async fn send(
         return Err(SendError {
             error,
             progress: Progress::Unsent,
-            intact: true,
         });
     }
 
@@ -75,13 +74,11 @@ pub(super) async fn send(
         Ok(head) => sending.finish(head, pool).map_err(|error| SendError {
             error,
             progress: Progress::Sent,
-            intact: false,
         }),
-        Err((error, progress)) => Err(SendError {
-            error,
-            progress,
-            intact: sending.replay.put_back(sending.request),
-        }),
+        Err((error, progress)) => {
+            sending.replay.put_back(sending.request);
+            Err(SendError { error, progress })
+        }
     }
 }
 
@@ -102,14 +99,9 @@ impl Replay {
         body.replay().map_or(Self::Gone, Self::Whole)
     }
 
-    /// Whether it could be had.
-    fn put_back(self, request: &mut Request<Body>) -> bool {
-        match self {
-            Self::Whole(body) => {
-                *request.body_mut() = body;
-                true
-            }
-            Self::Gone => false,
+    fn put_back(self, request: &mut Request<Body>) {
+        if let Self::Whole(body) = self {
+            *request.body_mut() = body;
         }
     }
 }
@@ -119,8 +111,7 @@ impl<'r> Sending<'r> {
     fn begin(mut connection: Connection, request: &'r mut Request<Body>) -> Self {
         let length = length(request);
         let body = mem::take(request.body_mut());
-        let mut expects = request.headers().get_all(EXPECT).iter();
-        let held = expects.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        let held = !body.is_end_stream() && expects_continue(request.headers());
         encode::request(
             request.method(),
             request.uri(),
@@ -282,6 +273,11 @@ fn length(request: &Request<Body>) -> BodyLength {
         Some(bytes) => BodyLength::Known(bytes),
         None => BodyLength::Chunked,
     }
+}
+
+fn expects_continue(headers: &HeaderMap) -> bool {
+    let mut expects = headers.get_all(EXPECT).iter();
+    expects.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 fn usually_has_body(method: &Method) -> bool {

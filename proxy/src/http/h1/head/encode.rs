@@ -1,6 +1,6 @@
 //! Heads to bytes, straight into the connection's buffer.
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri,
     header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRANSFER_ENCODING},
@@ -33,21 +33,26 @@ pub(in crate::http::h1) fn request(
     length: BodyLength,
     out: &mut BytesMut,
 ) {
-    out.extend_from_slice(method.as_str().as_bytes());
-    out.extend_from_slice(b" ");
-    match (method, uri.authority(), uri.path_and_query()) {
-        (&Method::CONNECT, Some(authority), _) => {
-            out.extend_from_slice(authority.as_str().as_bytes());
-        }
-        (_, _, Some(target)) => {
-            if target.as_str().starts_with('?') {
-                out.extend_from_slice(b"/");
-            }
-            out.extend_from_slice(target.as_str().as_bytes());
-        }
-        (_, _, None) => out.extend_from_slice(b"/"),
-    }
-    out.extend_from_slice(b" HTTP/1.1\r\n");
+    let target = match (method, uri.authority(), uri.path_and_query()) {
+        (&Method::CONNECT, Some(authority), _) => authority.as_str(),
+        (_, _, Some(target)) => target.as_str(),
+        (_, _, None) => "",
+    };
+    // A target in origin form has a path, if only an empty one.
+    let slash: &[u8] = match target.as_bytes().first() {
+        None | Some(b'?') => b"/",
+        Some(_) => b"",
+    };
+    put(
+        &[
+            method.as_str().as_bytes(),
+            b" ",
+            slash,
+            target.as_bytes(),
+            b" HTTP/1.1\r\n",
+        ],
+        out,
+    );
 
     match (headers.get(HOST), uri.authority()) {
         (Some(host), _) => field(&HOST, host, out),
@@ -57,12 +62,15 @@ pub(in crate::http::h1) fn request(
         // RFC 9112 section 3.2: an empty one where there is no authority.
         (None, None) => out.extend_from_slice(b"host:\r\n"),
     }
+    let (mut asks_te, mut has_connection) = (false, false);
     for (name, value) in headers {
         if *name != HOST && *name != CONTENT_LENGTH && *name != TRANSFER_ENCODING {
+            asks_te |= *name == TE;
+            has_connection |= *name == CONNECTION;
             field(name, value, out);
         }
     }
-    if headers.contains_key(TE) && !headers.contains_key(CONNECTION) {
+    if asks_te && !has_connection {
         // RFC 9110 section 10.1.4: whoever sends TE says that it is for the next hop alone.
         out.extend_from_slice(b"connection: te\r\n");
     }
@@ -126,9 +134,8 @@ pub(in crate::http::h1) fn trailers(trailers: &HeaderMap, out: &mut BytesMut) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// A number in decimal.
-fn decimal(mut number: u64, out: &mut BytesMut) {
-    let mut digits = [0; 20];
+/// A number in decimal, written to the end of `digits`.
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut start = digits.len();
     loop {
         start -= 1;
@@ -138,15 +145,17 @@ fn decimal(mut number: u64, out: &mut BytesMut) {
             break;
         }
     }
-    out.extend_from_slice(&digits[start..]);
+    &digits[start..]
 }
 
 fn body_length(length: BodyLength, out: &mut BytesMut) {
     match length {
         BodyLength::Known(bytes) => {
-            out.extend_from_slice(b"content-length: ");
-            decimal(bytes, out);
-            out.extend_from_slice(b"\r\n");
+            let mut digits = [0; 20];
+            put(
+                &[b"content-length: ", decimal(bytes, &mut digits), b"\r\n"],
+                out,
+            );
         }
         BodyLength::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
         BodyLength::Empty | BodyLength::UntilClose => {}
@@ -161,8 +170,13 @@ fn field(name: &HeaderName, value: &HeaderValue, out: &mut BytesMut) {
 }
 
 fn put(parts: &[&[u8]], out: &mut BytesMut) {
-    out.reserve(parts.iter().map(|part| part.len()).sum());
+    let length = out.len() + parts.iter().map(|part| part.len()).sum::<usize>();
+    out.reserve(length - out.len());
+    let mut room = out.spare_capacity_mut();
     for part in parts {
-        out.extend_from_slice(part);
+        // Panics rather than to write beyond the room.
+        room.put_slice(part);
     }
+    // SAFETY: the parts were written behind what was there before, and are so long together.
+    unsafe { out.set_len(length) };
 }

@@ -44,11 +44,14 @@ pub trait Handler {
     /// whoever sends the request on frames it by its body. An error is answered by [`Handler::refused`],
     /// except [`RequestError::DownstreamReset`], which closes the connection without a word.
     ///
+    /// What is left of the request's body is let go of before the response is sent: whoever needs it for longer takes it
+    /// out.
+    ///
     /// The response is framed by its body too. `Connection: close` in it closes the connection; the other
     /// fields of one connection are dropped, unless its body is [`Body::Upgrade`].
     fn handle(
         &self,
-        request: Request<Body>,
+        request: &mut Request<Body>,
     ) -> impl Future<Output = Result<Response<Body>, RequestError>>;
 
     /// The answer to what never became a request, and to a request that [`Handler::handle`] gave up.
@@ -91,7 +94,9 @@ pub fn serve<H: Handler>(
             let serving: Pin<Box<dyn Future<Output = Served> + '_>> =
                 match poll_fn(|cx| wait.poll_next(&exchange, cx)).await {
                     Next::Request(head) => {
-                        Box::pin(answer(head, &exchange, limits, drain, handler))
+                        let asked = Asked::new(&head);
+                        let request = receive(head, &exchange, limits.into());
+                        Box::pin(answer(request, asked, &exchange, limits, drain, handler))
                     }
                     Next::Refuse(refusal) => {
                         Box::pin(refuse(refusal, &exchange, limits, drain, handler))
@@ -127,34 +132,41 @@ enum Served {
 }
 
 /// Has a request handled, and sends the response.
-async fn answer<H: Handler>(
-    head: RequestHead,
+#[expect(
+    clippy::manual_async_fn,
+    reason = "the future of an async fn would have room for the request twice"
+)]
+fn answer<H: Handler>(
+    mut request: Request<Body>,
+    asked: Asked,
     exchange: &Rc<Exchange>,
     limits: &HttpLimits,
     drain: &Drain,
     handler: &H,
-) -> Served {
-    let asked = Asked::new(&head);
-    let response = {
-        let request = receive(head, exchange, limits.into());
-        let mut handling = pin!(handler.handle(request));
-        poll_fn(|cx| poll_respond(exchange, handling.as_mut(), cx)).await
-    };
-    let response = match response {
-        Ok(response) => response,
-        Err(RequestError::DownstreamReset) => {
-            return Served::End(ServeEnd::Aborted(RequestError::DownstreamReset));
+) -> impl Future<Output = Served> {
+    async move {
+        let response = {
+            let mut handling = pin!(handler.handle(&mut request));
+            poll_fn(|cx| poll_respond(exchange, handling.as_mut(), cx)).await
+        };
+        // Where the handler has left some of the body, it can still be read to its end.
+        *request.body_mut() = Body::Empty;
+        let response = match response {
+            Ok(response) => response,
+            Err(RequestError::DownstreamReset) => {
+                return Served::End(ServeEnd::Aborted(RequestError::DownstreamReset));
+            }
+            Err(error) => handler.refused(&error.into()),
+        };
+        match answer::send(response, asked, exchange, limits, drain).await {
+            Answered::Keep => Served::Keep,
+            Answered::Close => {
+                close::linger(exchange).await;
+                Served::End(ServeEnd::Closed)
+            }
+            Answered::Abort(error) => Served::End(ServeEnd::Aborted(error)),
+            Answered::Upgrade(upgrade, observers) => Served::Upgrade(upgrade, observers),
         }
-        Err(error) => handler.refused(&error.into()),
-    };
-    match answer::send(response, asked, exchange, limits, drain).await {
-        Answered::Keep => Served::Keep,
-        Answered::Close => {
-            close::linger(exchange).await;
-            Served::End(ServeEnd::Closed)
-        }
-        Answered::Abort(error) => Served::End(ServeEnd::Aborted(error)),
-        Answered::Upgrade(upgrade, observers) => Served::Upgrade(upgrade, observers),
     }
 }
 

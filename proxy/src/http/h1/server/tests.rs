@@ -503,7 +503,7 @@ async fn what_hides_behind_a_refused_request_is_never_a_request() {
 }
 
 impl<H: Handler> Handler for &H {
-    fn handle(&self, request: Request<Body>) -> impl Future<Output = Answered> {
+    fn handle(&self, request: &mut Request<Body>) -> impl Future<Output = Answered> {
         (**self).handle(request)
     }
 }

@@ -72,10 +72,6 @@ pub(super) fn forward(
     for (position, upgrade) in action.upgrade_configs.iter().enumerate() {
         allowed(upgrade).at(format_args!("upgrade_configs[{position}]"))?;
     }
-    let mirrors = match &action.request_mirror_policies[..] {
-        [] => around.mirrors,
-        own => own,
-    };
     Ok(Forward {
         backends: backends(action, around)?,
         absent_is_error,
@@ -84,7 +80,7 @@ pub(super) fn forward(
         retry: None,
         hash: each("hash_policy", &action.hash_policy, hash_policy)?.into(),
         path: path_rewrite(action)?,
-        mirrors: each("request_mirror_policies", mirrors, mirror)?.into(),
+        mirrors: around.mirrors(&action.request_mirror_policies)?,
     })
 }
 
@@ -365,6 +361,12 @@ fn hash_cookie(cookie: &Cookie) -> Result<HashCookie, Fault> {
             attributes: attributes.into(),
         }),
     })
+}
+
+/// Who gets copies, by the policies of whatever has them.
+pub(super) fn mirrors(policies: &[RequestMirrorPolicy]) -> Result<Arc<[Mirror<Arc<str>>]>, Fault> {
+    let mirrors = each("request_mirror_policies", policies, mirror)?;
+    Ok(mirrors.into())
 }
 
 /// Not honoured: `trace_sampled`, as a mirrored request belongs to the trace of its original.

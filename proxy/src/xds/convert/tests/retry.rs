@@ -52,12 +52,12 @@ fn rate_limited(name: &str, format: ResetHeaderFormat) -> Option<RateLimitedRetr
 }
 
 fn converted(policy: &RetryPolicy) -> Option<Retry> {
-    retry(Some(policy), None).unwrap()
+    retry(Some(policy), None, None).unwrap()
 }
 
 fn refused(policy: &RetryPolicy, extension: Option<&RetryExtension>) -> (String, String) {
     let metadata = extension.and_then(own_metadata);
-    let fault = retry(Some(policy), metadata.as_ref()).unwrap_err();
+    let fault = retry(Some(policy), None, metadata.as_ref()).unwrap_err();
     (fault.field, fault.reason)
 }
 
@@ -154,14 +154,14 @@ fn every_field_and_every_word_is_taken() {
     };
     let metadata = own_metadata(&extension);
     assert_eq!(
-        retry(Some(&policy), metadata.as_ref()).unwrap(),
+        retry(Some(&policy), None, metadata.as_ref()).unwrap(),
         Some(expected)
     );
 }
 
 #[test]
 fn a_policy_that_never_applies_is_none() {
-    assert_eq!(retry(None, None).unwrap(), None);
+    assert_eq!(retry(None, None, None).unwrap(), None);
     assert_eq!(converted(&on("")), None);
     assert_eq!(converted(&on("http3-post-connect-failure")), None);
     let never = RetryPolicy {
@@ -206,6 +206,24 @@ fn a_route_has_its_own_policy_or_that_of_its_virtual_host() {
     assert_eq!(
         retries.collect::<Vec<_>>(),
         [converted(&on("reset")), converted(&on("5xx"))]
+    );
+}
+
+#[test]
+fn what_is_wrong_with_an_inherited_policy_is_said_of_who_has_it() {
+    let config = RouteConfiguration {
+        name: "user".to_owned(),
+        virtual_hosts: vec![VirtualHost {
+            domains: vec!["*".to_owned()],
+            retry_policy: Some(on("sometimes")),
+            ..VirtualHost::default()
+        }],
+        ..RouteConfiguration::default()
+    };
+    let refused = convert("user", &any(&config)).unwrap_err().to_string();
+    assert!(
+        refused.contains("virtual_hosts[0].retry_policy.retry_on: \"sometimes\" is not one of"),
+        "{refused}"
     );
 }
 
@@ -356,7 +374,7 @@ fn a_wrong_field_is_named() {
 #[test]
 fn metadata_of_another_kind_is_refused() {
     let metadata = own_metadata(&PeakEwma::default());
-    let fault = retry(None, metadata.as_ref()).unwrap_err();
+    let fault = retry(None, None, metadata.as_ref()).unwrap_err();
     assert_eq!(fault.field, "metadata.typed_filter_metadata[\"weft.dev\"]");
     assert!(fault.reason.contains(&any(&PeakEwma::default()).type_url));
 }

@@ -20,7 +20,7 @@ use crate::{
 };
 use bytes::Bytes;
 use http::{HeaderName, StatusCode};
-use std::{sync::Arc, time::Duration};
+use std::{mem, sync::Arc, time::Duration};
 use weft_xds_proto::envoy::{
     envoy::{
         config::{
@@ -381,6 +381,28 @@ fn the_mirrors_of_the_innermost_level_that_has_any_count() {
     assert_eq!(
         mirrors.collect::<Vec<_>>(),
         ["route", "host", "route", "table"]
+    );
+}
+
+#[test]
+fn what_is_wrong_with_inherited_mirrors_is_said_of_who_has_them() {
+    let mut config = with_hosts(vec![VirtualHost {
+        domains: vec!["*".to_owned()],
+        routes: vec![route(any_path(), action())],
+        request_mirror_policies: vec![RequestMirrorPolicy::default()],
+        ..VirtualHost::default()
+    }]);
+    let refused = convert(NAME, &any(&config)).unwrap_err().to_string();
+    assert!(
+        refused.contains("virtual_hosts[0].request_mirror_policies[0].cluster: "),
+        "{refused}"
+    );
+    config.request_mirror_policies =
+        mem::take(&mut config.virtual_hosts[0].request_mirror_policies);
+    let refused = convert(NAME, &any(&config)).unwrap_err().to_string();
+    assert!(
+        refused.contains(": request_mirror_policies[0].cluster: "),
+        "{refused}"
     );
 }
 
