@@ -1,29 +1,101 @@
 //! A gRPC application: whatever the method, each message is answered with `<name>:<message>`.
 //!
 //! Messages are plain text in gRPC's frames (grpc/grpc `doc/PROTOCOL-HTTP2.md`), so that clients of any
-//! language need no generated code. A message `fail` ends the call with status 13.
+//! language need no generated code. A message `fail` ends the call with status 13. A call with the field `x-code`
+//! is answered with that status alone, and one with `x-pause` after so many milliseconds.
 
 use super::App;
+use anyhow::Context;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue, Request, Response, header::CONTENT_TYPE};
-use http_body_util::{BodyExt, StreamBody};
+use http::{
+    HeaderMap, HeaderValue, Request, Response,
+    header::{CONTENT_TYPE, TE},
+};
+use http_body_util::{BodyExt, Empty, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     body::{Frame, Incoming},
+    client::conn::http2 as client,
     server::conn::http2,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::sync::Arc;
-use tokio::net::TcpListener;
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::net::{TcpListener, TcpStream};
 use weft_cli::sandbox::Pod;
 
 /// The length of the prefix of a message: a flag of compression and four bytes of length.
 const PREFIX: usize = 5;
 
+type Body = BoxBody<Bytes, hyper::Error>;
+
 /// Starts the application under a name that its answers tell.
 pub fn start(pod: &Pod, port: u16, name: &str) -> anyhow::Result<App> {
+    start_counting(pod, port, name, Arc::default())
+}
+
+/// The same, where every call that arrives is counted.
+pub fn start_counting(
+    pod: &Pod,
+    port: u16,
+    name: &str,
+    calls: Arc<AtomicU64>,
+) -> anyhow::Result<App> {
     let name: Arc<str> = name.into();
-    App::start(pod, port, move |listener| serve(listener, name))
+    App::start(pod, port, move |listener| serve(listener, name, calls))
+}
+
+/// What became of one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// The status that ended it.
+    pub code: u16,
+    /// The first message of the answer, if there was one.
+    pub message: Option<String>,
+}
+
+/// Makes a call with one message, from the namespace of the calling thread.
+pub fn call(
+    address: SocketAddr,
+    authority: &str,
+    path: &str,
+    fields: &[(&str, &str)],
+) -> anyhow::Result<Outcome> {
+    let mut request = Request::post(format!("http://{authority}{path}"))
+        .header(CONTENT_TYPE, "application/grpc")
+        .header(TE, "trailers");
+    for (name, value) in fields {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(frame(b"hello")))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let stream = TcpStream::connect(address).await?;
+        let (mut sender, connection) =
+            client::handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
+        let connection = tokio::spawn(connection);
+        let response = sender.send_request(request).await?;
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?;
+        let ended = head.headers.get("grpc-status");
+        let ended = ended.or_else(|| body.trailers()?.get("grpc-status"));
+        let code = ended.with_context(|| format!("no grpc-status: {head:?}"))?;
+        let code = code.to_str()?.parse()?;
+        let message = next_message(&mut BytesMut::from(&*body.to_bytes()));
+        connection.abort();
+        Ok(Outcome {
+            code,
+            message: message.map(|message| String::from_utf8_lossy(&message).into_owned()),
+        })
+    })
 }
 
 /// A message in its frame.
@@ -46,28 +118,50 @@ pub fn next_message(received: &mut BytesMut) -> Option<Bytes> {
     Some(received.split_to(length).freeze())
 }
 
-async fn serve(listener: TcpListener, name: Arc<str>) {
+async fn serve(listener: TcpListener, name: Arc<str>, calls: Arc<AtomicU64>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let name = Arc::clone(&name);
+        let (name, calls) = (Arc::clone(&name), Arc::clone(&calls));
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            let answers = Answers {
-                name: Arc::clone(&name),
-                calls: request.into_body(),
-                received: BytesMut::new(),
-                status: None,
-            };
-            let body = StreamBody::new(stream::unfold(answers, Answers::next));
-            let mut response = Response::new(body);
-            response
-                .headers_mut()
-                .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-            async move { Ok::<_, hyper::Error>(response) }
+            calls.fetch_add(1, Ordering::Relaxed);
+            answer(Arc::clone(&name), request)
         });
         tokio::spawn(async move {
             let server = http2::Builder::new(TokioExecutor::new());
             let _ = server.serve_connection(TokioIo::new(stream), service).await;
         });
     }
+}
+
+async fn answer(
+    name: Arc<str>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, hyper::Error> {
+    let field = |name: &str| request.headers().get(name).cloned();
+    let pause = field("x-pause").and_then(|pause| pause.to_str().ok()?.parse().ok());
+    let code = field("x-code");
+    if let Some(millis) = pause {
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+    let mut fields = HeaderMap::new();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let body = match code {
+        Some(code) => {
+            fields.insert("grpc-status", code);
+            Empty::new().map_err(|never| match never {}).boxed()
+        }
+        None => {
+            let answers = Answers {
+                name,
+                calls: request.into_body(),
+                received: BytesMut::new(),
+                status: None,
+            };
+            BodyExt::boxed(StreamBody::new(stream::unfold(answers, Answers::next)))
+        }
+    };
+    let mut response = Response::new(body);
+    *response.headers_mut() = fields;
+    Ok(response)
 }
 
 /// A call under way.

@@ -4,7 +4,7 @@ use super::App;
 use anyhow::Context;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 use tokio::{
@@ -25,6 +25,10 @@ pub enum Mood {
     Slow(Duration),
     /// Answers with a status.
     Failing(u16),
+    /// Answers with a status, and asks with `Retry-After` to be left alone for so many seconds.
+    Busy(u16, u32),
+    /// Sends the head and half the body of an answer, and nothing more.
+    Stalling,
     /// Resets the connection when it has read the request.
     Resetting,
     /// Reads requests and never answers.
@@ -79,6 +83,10 @@ pub struct Ledger {
     pub processed: u64,
     /// How often each request was processed, by its [`ID`].
     pub by_id: HashMap<String, u32>,
+    /// Connections that it was sent requests on.
+    pub connections: u64,
+    /// Those of them that are open.
+    pub open: u64,
 }
 
 impl Moody {
@@ -93,8 +101,7 @@ impl Moody {
         let app = App::start(pod, port, |listener| async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let shared = served.clone();
-                // A connection that ends in the middle is what it is for.
-                tokio::spawn(async move { shared.serve(stream).await.ok() });
+                tokio::spawn(async move { shared.connection(stream).await });
             }
         })?;
         Ok(Self { shared, _app: app })
@@ -107,18 +114,26 @@ impl Moody {
 
     /// What it has done so far.
     pub fn ledger(&self) -> Ledger {
-        self.shared.ledger.lock().expect("nobody panicked").clone()
+        self.shared.ledger().clone()
     }
 
     /// How many requests it began to process.
     pub fn processed(&self) -> u64 {
-        let ledger = self.shared.ledger.lock().expect("nobody panicked");
-        ledger.processed
+        self.shared.ledger().processed
     }
 }
 
 impl Shared {
-    async fn serve(&self, mut stream: TcpStream) -> anyhow::Result<()> {
+    async fn connection(&self, stream: TcpStream) {
+        let mut used = false;
+        // A connection that ends in the middle is what it is for.
+        let _ = self.serve(stream, &mut used).await;
+        if used {
+            self.ledger().open -= 1;
+        }
+    }
+
+    async fn serve(&self, mut stream: TcpStream, used: &mut bool) -> anyhow::Result<()> {
         stream.set_nodelay(true)?;
         let mut buffer = Vec::new();
         loop {
@@ -130,22 +145,37 @@ impl Shared {
             if cut == Some(Cut::Unprocessed) {
                 return reset(stream);
             }
-            self.process(request);
+            self.process(request, !std::mem::replace(used, true));
             let status = match mood {
-                Mood::Well | Mood::Cutting(_) => 200,
+                Mood::Well | Mood::Cutting(_) | Mood::Stalling => 200,
                 Mood::Slow(pause) => {
                     tokio::time::sleep(pause).await;
                     200
                 }
-                Mood::Failing(status) => status,
+                Mood::Failing(status) | Mood::Busy(status, _) => status,
                 Mood::Resetting => return reset(stream),
-                Mood::Silent => std::future::pending().await,
+                Mood::Silent => {
+                    // Until the other end gives up.
+                    stream.read_buf(&mut buffer).await?;
+                    return Ok(());
+                }
             };
             let name = &self.name;
+            let retry_after = match mood {
+                Mood::Busy(_, seconds) => format!("retry-after: {seconds}\r\n"),
+                _ => String::new(),
+            };
             let answer = format!(
-                "HTTP/1.1 {status} Mood\r\ncontent-length: {}\r\nx-server: {name}\r\n\r\n{name}",
+                "HTTP/1.1 {status} Mood\r\ncontent-length: {}\r\nx-server: {name}\r\n{retry_after}\r\n{name}",
                 name.len()
             );
+            if mood == Mood::Stalling {
+                let half = answer.len() - name.len() / 2;
+                stream.write_all(&answer.as_bytes()[..half]).await?;
+                // Until the other end gives up.
+                stream.read_buf(&mut buffer).await?;
+                return Ok(());
+            }
             let sent = match cut {
                 Some(Cut::Unprocessed | Cut::Unanswered) => 0,
                 Some(Cut::Answering) => answer.len() / 2,
@@ -161,9 +191,17 @@ impl Shared {
         }
     }
 
-    fn process(&self, id: Option<String>) {
-        let mut ledger = self.ledger.lock().expect("nobody panicked");
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().expect("nobody panicked")
+    }
+
+    fn process(&self, id: Option<String>, is_first: bool) {
+        let mut ledger = self.ledger();
         ledger.processed += 1;
+        if is_first {
+            ledger.connections += 1;
+            ledger.open += 1;
+        }
         if let Some(id) = id {
             *ledger.by_id.entry(id).or_default() += 1;
         }
