@@ -130,12 +130,13 @@ pub enum TargetKind {
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Timeout {
     /// From the end of a request to the end of its response, with all attempts; 0s for ever. Answered with 504 or
-    /// DEADLINE_EXCEEDED.
+    /// DEADLINE_EXCEEDED. A gRPC call is held to what is written here, from its beginning, and not to the default: it
+    /// may stream for as long as its caller likes.
     #[schemars(
         example = &"3s",
         extend(
             "x-weft-default" = "`MeshConfig.defaults.requestTimeout`, 15s",
-            "x-weft-becomes" = "RouteAction.timeout"
+            "x-weft-becomes" = "RouteAction.timeout; RouteAction.max_stream_duration.grpc_timeout_header_max"
         )
     )]
     pub request: Option<Duration>,

@@ -57,6 +57,9 @@ pub struct RequestPolicy {
     pub retry: Option<Arc<Retry>>,
     /// From the end of the request to the end of the response, with all attempts; `None` never ends.
     pub timeout: Option<Duration>,
+    /// The most that a gRPC call may take, which may stream for as long as its caller likes where nobody set a limit
+    /// for requests on purpose; `None` never ends.
+    pub grpc_timeout_max: Option<Duration>,
     /// No byte in either direction of a stream; `None` never ends.
     pub idle_timeout: Option<Duration>,
     /// Faults made on purpose.
@@ -273,6 +276,7 @@ impl World {
         let own = rule.map(|(_, rule)| rule);
         let request = own.and_then(|rule| rule.request_timeout).or(request);
         let mut timeout = request.map_or(self.mesh.request_timeout, |limit| limit.duration());
+        let mut grpc_timeout_max = request.and_then(|limit| limit.duration());
         let mut retry = match own.and_then(|rule| rule.retry.as_ref()) {
             Some(own) => Some(Arc::new(own.over(retry.as_deref()))),
             None => retry,
@@ -282,7 +286,9 @@ impl World {
             match (&mut retry, each.duration()) {
                 (Some(retry), each) => Arc::make_mut(retry).per_try_timeout = each,
                 (None, Some(each)) => {
-                    timeout = Some(timeout.map_or(each, |timeout| timeout.min(each)));
+                    for limit in [&mut timeout, &mut grpc_timeout_max] {
+                        *limit = Some(limit.map_or(each, |limit| limit.min(each)));
+                    }
                 }
                 (None, None) => {}
             }
@@ -290,6 +296,7 @@ impl World {
         RequestPolicy {
             retry,
             timeout,
+            grpc_timeout_max,
             idle_timeout: idle.map_or(self.mesh.idle_timeout, |limit| limit.duration()),
             fault: section(layers, |settings| settings.fault.as_ref()).cloned(),
             mirrors: self.mirrors(layers, rule),

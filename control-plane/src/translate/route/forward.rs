@@ -18,12 +18,14 @@ use envoy_types::pb::envoy::config::{
     route::v3::{
         RouteAction, WeightedCluster,
         route_action::{
-            ClusterNotFoundResponseCode, ClusterSpecifier, HashPolicy, RequestMirrorPolicy,
+            ClusterNotFoundResponseCode, ClusterSpecifier, HashPolicy, MaxStreamDuration,
+            RequestMirrorPolicy,
             hash_policy::{ConnectionProperties, Cookie, Header, PolicySpecifier, QueryParameter},
         },
         weighted_cluster::ClusterWeight,
     },
 };
+use std::time::Duration;
 
 /// The cluster of backends that do not exist or may not be named. There is none of this name, so that their share of
 /// the requests is answered with what is said of clusters that are not found.
@@ -34,6 +36,7 @@ pub(super) fn action(entry: &Entry, form: Form, retry: Option<&Retry>) -> RouteA
         cluster_specifier: Some(clusters(entry)),
         cluster_not_found_response_code: not_found(entry).into(),
         timeout: limit(entry.requests.timeout),
+        max_stream_duration: grpc_limit(entry.requests.grpc_timeout_max, form),
         retry_policy: retry.and_then(|policy| retry::policy(policy, form)),
         hash_policy: entry
             .hash
@@ -53,6 +56,15 @@ pub(super) fn action(entry: &Entry, form: Form, retry: Option<&Retry>) -> RouteA
             .collect(),
         ..change::rewrite(action, entry.filters(), entry.matched())
     }
+}
+
+/// Up to how long a gRPC call may take. Zero is for as long as it says itself: Weft and gRPC do that without being told,
+/// Envoy does not.
+fn grpc_limit(max: Option<Duration>, form: Form) -> Option<MaxStreamDuration> {
+    (max.is_some() || form == Form::Envoy).then(|| MaxStreamDuration {
+        grpc_timeout_header_max: limit(max),
+        ..MaxStreamDuration::default()
+    })
 }
 
 fn clusters(entry: &Entry) -> ClusterSpecifier {

@@ -44,6 +44,7 @@ fn defaults() -> PortPolicy {
         requests: RequestPolicy {
             retry: None,
             timeout: Some(Duration::from_secs(15)),
+            grpc_timeout_max: None,
             idle_timeout: Some(Duration::from_secs(300)),
             fault: None,
             mirrors: vec![],
@@ -83,11 +84,13 @@ fn a_section_of_the_more_specific_policy_counts_whole_and_the_others_stay() {
     expected.connections.limits.connections = NonZeroU32::new(7).unwrap();
     expected.algorithm = Algorithm::Random;
     expected.requests.timeout = Some(Duration::from_secs(1));
+    expected.requests.grpc_timeout_max = Some(Duration::from_secs(1));
     expected.requests.idle_timeout = Some(Duration::from_secs(2));
     assert_eq!(in_force(&world, 81), expected);
     expected.algorithm = Algorithm::PEAK_EWMA;
     expected.zone = Zone::Strict;
     expected.requests.timeout = Some(Duration::from_secs(3));
+    expected.requests.grpc_timeout_max = Some(Duration::from_secs(3));
     expected.requests.idle_timeout = Some(Duration::from_secs(300));
     assert_eq!(in_force(&world, 80), expected);
 }
@@ -199,6 +202,7 @@ fn of_two_policies_on_one_port_one_is_in_force() {
     ]);
     let mut expected = defaults();
     expected.requests.timeout = Some(Duration::from_secs(2));
+    expected.requests.grpc_timeout_max = Some(Duration::from_secs(2));
     assert_eq!(in_force(&world, 80), expected);
 }
 
