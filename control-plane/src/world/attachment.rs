@@ -129,7 +129,14 @@ impl World {
 
     /// What is in force for calls to a port of a service.
     pub fn policy(&self, service: &Service, port: &ServicePort) -> PortPolicy {
-        self.port_policy(&self.service_layers(service, port))
+        let layers = self.service_layers(service, port);
+        let mut policy = self.port_policy(&layers);
+        if service.prefers_zone
+            && section(&layers, |settings| settings.load_balancer.as_ref()).is_none()
+        {
+            policy.zone = Zone::Prefer;
+        }
+        policy
     }
 
     /// What is in force for calls to an address that no service stands for: the settings of the mesh.

@@ -35,7 +35,7 @@ use policy::TrafficPolicy;
 use quantity::Created;
 use route::{ReferenceGrant, Route, RouteRef};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -170,17 +170,18 @@ impl World {
         self.workloads.get(key)
     }
 
-    /// The workload at an address. Where several share the IP address, it is the one that declares
-    /// the port; `None` if that does not decide.
+    /// The workload at an address. Where several share the IP address, or one has that of its node, it is the one
+    /// that declares the port; `None` if that does not decide.
     pub fn workload_at(&self, address: SocketAddr) -> Option<&Arc<Workload>> {
         let keys = self.workloads_at.get(&address.ip())?;
-        let mut candidates = keys.iter().filter_map(|key| self.workloads.get(key));
-        if keys.len() == 1 {
-            return candidates.next();
-        }
-        let mut declaring =
-            candidates.filter(|workload| workload.ports.contains_key(&address.port()));
-        declaring.next().filter(|_| declaring.next().is_none())
+        let mut candidates = keys
+            .iter()
+            .filter_map(|key| self.workloads.get(key))
+            .filter(|workload| {
+                let alone = keys.len() == 1 && !workload.on_host_network;
+                alone || workload.ports.contains_key(&address.port())
+            });
+        candidates.next().filter(|_| candidates.next().is_none())
     }
 
     /// The names of the workloads at an IP address.
@@ -229,9 +230,11 @@ impl World {
                 for port in ports() {
                     let address = SocketAddr::new(endpoint.address, port.port);
                     // While an endpoint moves between slices it may be in two of them.
-                    endpoints
-                        .entry(address)
-                        .or_insert_with(|| self.resolve(endpoint, address));
+                    if let Entry::Vacant(entry) = endpoints.entry(address)
+                        && let Some(endpoint) = self.resolve(endpoint, address)
+                    {
+                        entry.insert(endpoint);
+                    }
                 }
             }
         }
@@ -317,26 +320,28 @@ impl World {
             .collect()
     }
 
-    fn resolve(&self, endpoint: &SliceEndpoint, address: SocketAddr) -> Endpoint {
-        let named = endpoint
-            .workload
-            .as_ref()
-            .and_then(|key| self.workload(key))
-            .filter(|workload| workload.addresses.contains(&address.ip()));
+    /// What is at an address of a slice. `None` while that is not known: the slice names a workload that is not, or
+    /// is in the mesh and not at the address. One of them is ahead of the other, and without an identity to insist on,
+    /// calls would go there in plaintext, or to somebody else.
+    fn resolve(&self, endpoint: &SliceEndpoint, address: SocketAddr) -> Option<Endpoint> {
         let workload = match &endpoint.workload {
-            // A slice that names a workload which is not at the address is ahead or behind: whoever
-            // else is found there is not who it means, and its identity would be wrong.
-            Some(_) => named,
+            Some(key) => {
+                let named = self.workload(key)?;
+                match named.addresses.contains(&address.ip()) {
+                    true => Some(named),
+                    false if named.meshed => return None,
+                    // A further network of a pod, of which Kubernetes does not know the addresses.
+                    false => None,
+                }
+            }
             None => self.workload_at(address),
         };
-        Endpoint {
+        let zone = endpoint.serves.as_ref().or(endpoint.zone.as_ref());
+        Some(Endpoint {
             address,
-            zone: endpoint
-                .zone
-                .clone()
-                .or_else(|| workload.and_then(|workload| workload.zone.clone())),
+            zone: zone.or_else(|| workload?.zone.as_ref()).cloned(),
             workload: workload.cloned(),
-        }
+        })
     }
 }
 

@@ -143,6 +143,8 @@ pub struct Service {
     pub ports: Vec<ServicePort>,
     /// The host outside of the mesh that it is another name for (`ExternalName`).
     pub external_name: Option<Arc<str>>,
+    /// Whether its callers prefer endpoints of their zone, where no policy says how endpoints are chosen.
+    pub prefers_zone: bool,
 }
 
 impl Service {
@@ -239,6 +241,8 @@ pub struct SliceEndpoint {
     pub workload: Option<ObjectKey>,
     /// Its zone.
     pub zone: Option<Arc<str>>,
+    /// The zone whose callers it is meant for, where the slice says it.
+    pub serves: Option<Arc<str>>,
 }
 
 /// Something that runs and may be called: a pod, for now.
@@ -264,6 +268,8 @@ pub struct Workload {
     pub zone: Option<Arc<str>>,
     /// The node that it runs on.
     pub node: Option<Arc<str>>,
+    /// Whether its addresses are those of its node, where only the ports that it declares are its own.
+    pub on_host_network: bool,
     /// Its share, under the algorithms that look at weights: 1 to 1000.
     pub weight: NonZeroU16,
 }

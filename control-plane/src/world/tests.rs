@@ -191,3 +191,100 @@ fn the_mode_of_a_port_is_the_nearest_that_is_set() {
     apply(&mut world, objects(namespace).into_iter().map(Update::Set));
     assert_eq!(modes(&world), [Strict, Permissive, Permissive]);
 }
+
+fn pod(name: &str, spec: &str, status: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: demo}}\nspec: {spec}\nstatus: {status}\n"
+    )
+}
+
+const SIDECAR: &str = "{containers: [{name: app}, {name: weft-proxy}]}";
+
+#[test]
+fn an_endpoint_whose_workload_is_not_known_yet_takes_no_calls() {
+    let slice = "apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: user-v4, namespace: demo, labels: {kubernetes.io/service-name: user}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.0.1.9], targetRef: {kind: Pod, name: db-0, namespace: demo}}]
+";
+    let mut world = world(DEMO);
+    apply(&mut world, objects(slice).into_iter().map(Update::Set));
+    let mut endpoints_with = |pod: String| {
+        apply(&mut world, objects(&pod).into_iter().map(Update::Set));
+        addresses(&world, "user", 80)
+    };
+    let none = ["[fd00:1::5]:8080"];
+    let there = ["10.0.1.9:8080"];
+    assert_eq!(
+        endpoints_with("apiVersion: v1\nkind: Namespace\nmetadata: {name: demo}\n".to_owned()),
+        none
+    );
+    assert_eq!(endpoints_with(pod("db-0", SIDECAR, "{}")), none);
+    // Of the pod that had the name before.
+    assert_eq!(
+        endpoints_with(pod("db-0", SIDECAR, "{podIP: 10.0.1.8}")),
+        none
+    );
+    assert_eq!(
+        endpoints_with(pod("db-0", SIDECAR, "{podIP: 10.0.1.9}")),
+        there
+    );
+    assert_eq!(
+        endpoints_with(pod("db-0", SIDECAR, "{phase: Succeeded, podIP: 10.0.1.9}")),
+        none
+    );
+    // A further network, which status.podIPs leaves out.
+    assert_eq!(
+        endpoints_with(pod("db-0", "{containers: []}", "{podIP: 10.0.1.8}")),
+        there
+    );
+}
+
+#[test]
+fn a_pod_on_the_network_of_its_node_is_found_by_the_ports_it_declares_and_has_no_identity_to_insist_on()
+ {
+    let spec = "{hostNetwork: true, containers: [{name: app, ports: [{containerPort: 9100}]}, {name: weft-proxy}]}";
+    let world = world(&pod("agent", spec, "{podIP: 192.0.2.1}"));
+    let at = |port: u16| {
+        let workload = world.workload_at(SocketAddr::from(([192, 0, 2, 1], port)));
+        workload.map(|workload| (&*workload.key.name, workload.meshed))
+    };
+    assert_eq!((at(9100), at(10250)), (Some(("agent", false)), None));
+}
+
+#[test]
+fn endpoints_stand_in_the_zone_that_they_are_meant_for_and_else_in_their_own() {
+    let slice = "apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: a, namespace: demo, labels: {kubernetes.io/service-name: a}}
+addressType: IPv4
+ports: [{port: 80}]
+endpoints:
+- {addresses: [10.0.1.1], zone: east}
+- {addresses: [10.0.1.2], zone: east, hints: {forZones: [{name: west}]}}
+- {addresses: [10.0.1.3], zone: east, hints: {forZones: [{name: west}, {name: east}]}}
+- {addresses: [10.0.1.4]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: a, namespace: demo}
+spec: {clusterIP: 10.96.0.1, ports: [{port: 80}], trafficDistribution: PreferClose}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: a-0, namespace: demo, labels: {topology.kubernetes.io/zone: north}}
+status: {podIP: 10.0.1.4}
+";
+    let world = world(slice);
+    let service = world.service(&key("a")).unwrap();
+    let port = service.port(80).unwrap();
+    let endpoints = world.endpoints(service, port);
+    let zones: Vec<_> = endpoints
+        .iter()
+        .map(|e| e.zone.as_deref().unwrap())
+        .collect();
+    assert_eq!(zones, ["east", "west", "east", "north"]);
+    assert_eq!(world.policy(service, port).zone, policy::Zone::Prefer);
+}

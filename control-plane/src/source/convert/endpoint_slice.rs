@@ -100,14 +100,22 @@ fn endpoint(
                 target.name.as_deref()?,
             ))
         });
+    let zone = item.zone.as_deref().filter(|zone| !zone.is_empty());
     Ok(SliceEndpoint {
         address,
         ready: ready && !terminating,
         workload,
-        zone: item
-            .zone
-            .as_deref()
-            .filter(|zone| !zone.is_empty())
-            .map(Arc::from),
+        zone: zone.map(Arc::from),
+        serves: serves(item, zone).map(Arc::from),
     })
+}
+
+/// The zone of `hints.forZones`: its own where that is among them, as a proxy knows one zone per endpoint.
+fn serves<'a>(item: &'a discovery::Endpoint, own: Option<&str>) -> Option<&'a str> {
+    let hinted = item.hints.as_ref()?.for_zones.as_deref()?;
+    let mut names = hinted.iter().map(|zone| zone.name.as_str());
+    names
+        .clone()
+        .find(|name| Some(*name) == own)
+        .or_else(|| names.next())
 }

@@ -67,11 +67,13 @@ fn workload(key: ObjectKey, pod: &core::Pod, trust_domain: &str) -> Result<Workl
     let labels = pod.metadata.labels.as_ref();
     let label = |name: &str| labels?.get(name).map(String::as_str);
     let containers = containers(spec);
+    let on_host_network = spec.and_then(|spec| spec.host_network).unwrap_or(false);
     Ok(Workload {
         name: workload_name(&pod.metadata).unwrap_or_else(|| key.name.clone()),
         identity,
         addresses: addresses(pod.status.as_ref())?,
-        meshed: containers.iter().any(|(_, c)| c.name == PROXY_CONTAINER),
+        // On the network of a host nothing is intercepted: a proxy there takes no calls for its pod.
+        meshed: !on_host_network && containers.iter().any(|(_, c)| c.name == PROXY_CONTAINER),
         ports: ports(&containers)?,
         mtls: None,
         port_mtls: BTreeMap::new(),
@@ -79,6 +81,7 @@ fn workload(key: ObjectKey, pod: &core::Pod, trust_domain: &str) -> Result<Workl
         node: spec
             .and_then(|spec| spec.node_name.as_deref())
             .map(Arc::from),
+        on_host_network,
         weight: Workload::DEFAULT_WEIGHT,
         key,
     })

@@ -33,6 +33,10 @@ fn service(key: ObjectKey, spec: core::ServiceSpec) -> Result<Object, Invalid> {
         primary_family,
         ports: ports(&spec.ports.unwrap_or_default())?,
         external_name: None,
+        // `PreferSameNode` is no less: the node is in the zone.
+        prefers_zone: spec
+            .traffic_distribution
+            .is_some_and(|distribution| distribution.starts_with("Prefer")),
     })))
 }
 
@@ -51,6 +55,7 @@ fn external(key: ObjectKey, spec: &core::ServiceSpec) -> Result<Service, Invalid
         primary_family: None,
         ports: ports(spec.ports.as_deref().unwrap_or_default())?,
         external_name: Some(name.into()),
+        prefers_zone: false,
     })
 }
 

@@ -135,3 +135,6 @@ impl Follower {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,6 +62,8 @@ pub(super) struct Watch {
 enum Trouble {
     /// The connection or the server ended it in order, after so long.
     Closed(Duration),
+    /// Nothing came for too long.
+    Silent(Duration),
     /// The API does not know the kind.
     NoSuchKind,
     /// Nobody listens any more.
@@ -102,6 +104,12 @@ impl Watch {
         match trouble {
             Trouble::Unheard => None,
             Trouble::Closed(lived) => Some(course.set_back(Setback::Closed(lived), luck)),
+            Trouble::Silent(patience) => self.failed(
+                course,
+                Setback::Failed,
+                &format!("no answer for {patience:?}"),
+                luck,
+            ),
             Trouble::NoSuchKind => {
                 let missing = course.missing(Instant::now(), luck);
                 self.metrics.served.set(0);
@@ -118,19 +126,28 @@ impl Watch {
                 }
                 Some(missing.retry_in)
             }
-            Trouble::Failed(setback, error) => {
-                self.metrics.errors.inc();
-                let retry_in = course.set_back(setback, luck);
-                if setback == Setback::NotStreamed {
-                    tracing::debug!(kind, error, "the Kubernetes API does not stream lists");
-                } else if setback == Setback::Lost {
-                    tracing::info!(kind, error, ?retry_in, "listing anew what is watched");
-                } else if course.failures().is_power_of_two() {
-                    tracing::warn!(kind, error, ?retry_in, "cannot watch the Kubernetes API");
-                }
-                Some(retry_in)
-            }
+            Trouble::Failed(setback, error) => self.failed(course, setback, &error, luck),
         }
+    }
+
+    fn failed(
+        &self,
+        course: &mut Course,
+        setback: Setback,
+        error: &str,
+        luck: f64,
+    ) -> Option<Duration> {
+        let kind = self.watched.name();
+        self.metrics.errors.inc();
+        let retry_in = course.set_back(setback, luck);
+        if setback == Setback::NotStreamed {
+            tracing::debug!(kind, error, "the Kubernetes API does not stream lists");
+        } else if setback == Setback::Lost {
+            tracing::info!(kind, error, ?retry_in, "listing anew what is watched");
+        } else if course.failures().is_power_of_two() {
+            tracing::warn!(kind, error, ?retry_in, "cannot watch the Kubernetes API");
+        }
+        Some(retry_in)
     }
 
     /// Reads a list as the first part of a watch, then what happens after it.
@@ -171,7 +188,7 @@ impl Watch {
                 }
                 Ok(WatchEvent::Error(status)) => return of_status(&status),
                 // A server that takes the question for that of a plain watch never says that the list ends.
-                Err(Trouble::Closed(_)) => {
+                Err(Trouble::Silent(_)) => {
                     let error = "a streamed list did not end".to_owned();
                     return Trouble::Failed(Setback::NotStreamed, error);
                 }
@@ -219,7 +236,7 @@ impl Watch {
                 return Err(Trouble::Failed(Setback::PagesExpired, status.to_string()));
             }
             Ok(Err(error)) => return Err(of_error(error)),
-            Err(_) => return Err(Trouble::Failed(Setback::Failed, silent(LIST_PATIENCE))),
+            Err(_) => return Err(Trouble::Silent(LIST_PATIENCE)),
         };
         serde_json::from_str(&text).map_err(|error| {
             let error = format!("a list makes no sense: {error}");
@@ -251,7 +268,10 @@ impl Watch {
                 ),
                 Ok(WatchEvent::Bookmark(mark)) => (Some(mark.metadata.resource_version), Ok(())),
                 Ok(WatchEvent::Error(status)) => return of_status(&status),
-                Err(Trouble::Closed(_)) => return Trouble::Closed(began.elapsed()),
+                // A connection that is dead does not say so: asking anew is cheap.
+                Err(Trouble::Closed(_) | Trouble::Silent(_)) => {
+                    return Trouble::Closed(began.elapsed());
+                }
                 Err(trouble) => return trouble,
             };
             if let Err(trouble) = told {
@@ -280,11 +300,11 @@ impl Watch {
                 Err(Trouble::Failed(Setback::NotStreamed, status.to_string()))
             }
             Ok(Err(error)) => Err(of_error(error)),
-            Err(_) => Err(Trouble::Failed(Setback::Failed, silent(LIST_PATIENCE))),
+            Err(_) => Err(Trouble::Silent(LIST_PATIENCE)),
         }
     }
 
-    /// The next event. The silence of a connection is its end.
+    /// The next event.
     async fn next(
         &self,
         lines: &mut Lines,
@@ -293,7 +313,8 @@ impl Watch {
     ) -> Result<WatchEvent<Item>, Trouble> {
         line.clear();
         match timeout(patience, lines.read_line(line)).await {
-            Ok(Ok(0)) | Err(_) => return Err(Trouble::Closed(Duration::ZERO)),
+            Ok(Ok(0)) => return Err(Trouble::Closed(Duration::ZERO)),
+            Err(_) => return Err(Trouble::Silent(patience)),
             Ok(Ok(_)) => {}
             Ok(Err(error)) => return Err(Trouble::Failed(Setback::Failed, error.to_string())),
         }
@@ -380,8 +401,4 @@ fn of_status(status: &kube::core::Status) -> Trouble {
         _ => Setback::Failed,
     };
     Trouble::Failed(setback, status.to_string())
-}
-
-fn silent(patience: Duration) -> String {
-    format!("no answer for {patience:?}")
 }

@@ -15,6 +15,7 @@ fn service() -> Service {
         primary_family: None,
         ports: vec![port(80, "http"), port(81, "rpc")],
         external_name: None,
+        prefers_zone: false,
     }
 }
 
