@@ -158,6 +158,10 @@ impl ControlPlane {
         };
 
         let mut registry = Registry::with_prefix("weft");
+        let mesh_config = match &config.source {
+            Source::Kubernetes(settings) => settings.mesh_config.clone(),
+            Source::Files(_) | Source::Store(_) => None,
+        };
         let cluster = match &config.source {
             Source::Kubernetes(settings) => Some(Cluster::connect(settings.clone()).await?),
             Source::Files(_) | Source::Store(_) => None,
@@ -243,6 +247,10 @@ impl ControlPlane {
             registry.register_collector(Box::new(leadership.clone()));
             if let Some(keeper) = keeper {
                 control_plane.background(keeper.run(leadership.clone()));
+            }
+            if let Some(mesh_config) = mesh_config {
+                control_plane
+                    .background(mesh_config.keep(cluster.client.clone(), leadership.clone()));
             }
             let metrics = BundleMetrics::register(&mut registry);
             let bundle = TrustBundle::new(cluster.clone(), ca.clone(), store.clone(), metrics);

@@ -153,6 +153,10 @@ struct KubernetesArgs {
     /// signs instead of the control plane's own root.
     #[arg(long, env = "WEFT_CA_SECRET")]
     ca_secret: Option<String>,
+    /// A file with the spec of the MeshConfig, as YAML, which is applied to the cluster. What others have set
+    /// of it stays.
+    #[arg(long, env = "WEFT_MESH_CONFIG")]
+    mesh_config: Option<PathBuf>,
     /// How long a new root of the control plane's own is trusted before it signs. By default
     /// --max-leaf-ttl, in which every proxy renews its certificate.
     #[arg(long, env = "WEFT_ROOT_OVERLAP", value_parser = duration)]
@@ -251,7 +255,12 @@ fn kubernetes_settings(args: KubernetesArgs) -> anyhow::Result<kubernetes::Setti
             .trim()
             .to_owned(),
     };
+    let mesh_config = args.mesh_config.map(|path| {
+        kubernetes::MeshConfig::read(&path)
+            .map_err(|error| anyhow::anyhow!("--mesh-config {}: {error}", path.display()))
+    });
     Ok(kubernetes::Settings {
+        mesh_config: mesh_config.transpose()?,
         kubeconfig: args.kubeconfig,
         namespace: args.namespace.into(),
         replica: replica.into(),

@@ -5,6 +5,7 @@
 #[cfg(test)]
 pub(crate) mod fake;
 mod leader;
+mod mesh_config;
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -14,6 +15,7 @@ use kube::{
 };
 
 pub use leader::{Leadership, elect};
+pub use mesh_config::{MeshConfig, MeshConfigError};
 
 /// Who writes, as the API server keeps it beside every field.
 pub const FIELD_MANAGER: &str = "weft-control-plane";
@@ -27,6 +29,8 @@ pub struct Settings {
     pub namespace: Arc<str>,
     /// The name of this replica, unlike that of any other: its pod's.
     pub replica: Arc<str>,
+    /// The MeshConfig that the installation brings along.
+    pub mesh_config: Option<MeshConfig>,
 }
 
 /// The API of the cluster.

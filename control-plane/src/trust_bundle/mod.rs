@@ -4,8 +4,8 @@
 //! a sidecar. The leader writes it, and writes it again when somebody changes or deletes it. A namespace that
 //! leaves the mesh keeps its ConfigMap, and has it kept up to date: pods may mount it still.
 //!
-//! Needs, in the whole cluster: `list` and `watch` on `namespaces`; `list`, `watch`, `create` and `patch` on
-//! `configmaps`.
+//! Needs, in the whole cluster: `list` and `watch` on `namespaces`; on `configmaps` `create`, and on those of
+//! that name `list`, `watch` and `patch`.
 
 mod distribution;
 
@@ -95,7 +95,8 @@ impl TrustBundle {
         let mut copies = pin!(
             watcher::watcher(
                 Api::<ConfigMap>::all(client.clone()),
-                watcher::Config::default().labels(&format!("{LABEL}=true")),
+                // By name: rights can be given for no others.
+                watcher::Config::default().fields(&format!("metadata.name={NAME}")),
             )
             .default_backoff()
         );
