@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::demo;
+use crate::{check, demo};
 
 /// The command line of the Weft service mesh.
 #[derive(Debug, Parser)]
@@ -22,6 +22,8 @@ struct Cli {
 enum Command {
     /// Runs a whole mesh on this machine: control plane, sidecars, applications, load.
     Demo(demo::Args),
+    /// Asks a control plane whether it is ready.
+    Check(check::Args),
     /// The sidecar, as a process of the demo: everything that `weft-proxy` takes.
     #[command(hide = true, disable_help_flag = true)]
     RunProxy(Passed),
@@ -31,6 +33,9 @@ enum Command {
     /// One of the demo's applications.
     #[command(hide = true)]
     DemoService(demo::services::Args),
+    /// The demo's load by itself, for the sample application of a cluster.
+    #[command(hide = true)]
+    DemoLoad(demo::load::Args),
 }
 
 /// Arguments for another program.
@@ -51,11 +56,13 @@ impl Passed {
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(args),
+        Command::Check(args) => check::run(args).map(|()| ExitCode::SUCCESS),
         Command::RunProxy(passed) => return weft_proxy::cli::run(passed.of("weft-proxy")),
         Command::RunControlPlane(passed) => {
             return weft_control_plane::cli::run(passed.of("weft-control-plane"));
         }
         Command::DemoService(args) => demo::services::run(args).map(|()| ExitCode::SUCCESS),
+        Command::DemoLoad(args) => demo::load::run(args),
     };
     result.unwrap_or_else(|error| {
         // Nothing is left to tell it to when standard error is closed.

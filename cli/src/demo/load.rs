@@ -1,14 +1,21 @@
 //! The load: orders at a bounded rate, each checked for its response.
 
 use std::{
+    fmt,
+    io::{self, Write},
     num::{NonZeroU32, NonZeroUsize},
+    process::ExitCode,
     rc::Rc,
     time::Duration,
 };
 
 use bytes::Bytes;
 use hdrhistogram::Histogram;
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    task::{JoinSet, LocalSet},
+    time::Instant,
+};
 
 use super::services::Caller;
 
@@ -17,6 +24,58 @@ const FAILURES_TOLD: usize = 5;
 
 /// Durations are told apart up to a minute.
 const LONGEST_MICROS: u64 = 60_000_000;
+
+/// How often the load by itself says what it saw.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The flags of the hidden `weft demo-load`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where orders are sent, as host:port.
+    order: String,
+    /// Orders per second.
+    #[arg(long, default_value = "20")]
+    rate: NonZeroU32,
+    /// Orders on their way at once, each on its own connection.
+    #[arg(long, default_value = "4")]
+    connections: NonZeroUsize,
+    /// For how long. Until SIGTERM when not given.
+    #[arg(long, value_parser = humantime::parse_duration)]
+    duration: Option<Duration>,
+}
+
+/// Drives load and says every few seconds what came of it. Fails when an order failed.
+#[tokio::main(flavor = "current_thread")]
+pub(crate) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let end = args.duration.map(|duration| Instant::now() + duration);
+    let order = Caller::new(&args.order, None)?;
+    let mut total = Report::new();
+    loop {
+        let left = end.map_or(REPORT_INTERVAL, |end| end - Instant::now());
+        let plan = Plan {
+            rate: args.rate,
+            connections: args.connections,
+            duration: left.min(REPORT_INTERVAL),
+        };
+        if plan.duration.is_zero() {
+            break;
+        }
+        let work = LocalSet::new();
+        let report = tokio::select! {
+            report = work.run_until(drive(plan, order.clone())) => report,
+            _ = terminate.recv() => break,
+        };
+        writeln!(io::stdout(), "{report}")?;
+        total.add(report);
+    }
+    writeln!(io::stdout(), "in all: {total}")?;
+    Ok(if total.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
 
 /// How much load.
 #[derive(Debug, Clone, Copy)]
@@ -81,6 +140,21 @@ impl Report {
     }
 }
 
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} orders, {} failed", self.requests, self.failed)?;
+        for (name, q) in [("p50", 0.5), ("p99", 0.99)] {
+            if let Some(duration) = self.quantile(q) {
+                write!(f, ", {name} {:.1} ms", duration.as_secs_f64() * 1e3)?;
+            }
+        }
+        for failure in &self.failures {
+            write!(f, "\n  {failure}")?;
+        }
+        Ok(())
+    }
+}
+
 /// Sends orders until the time is over, and waits for the last response.
 ///
 /// Runs on a `LocalSet`.
@@ -138,6 +212,10 @@ mod tests {
         assert!((1..=44).contains(&report.requests), "{}", report.requests);
         assert_eq!(report.failed, report.requests);
         assert_eq!(report.failures.len(), 1, "{:?}", report.failures);
+        let said = report.to_string();
+        let counts = format!("{0} orders, {0} failed, p50 ", report.requests);
+        assert!(said.starts_with(&counts), "{said}");
+        assert!(said.ends_with(&report.failures[0]), "{said}");
     }
 
     #[test]

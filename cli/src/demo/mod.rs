@@ -3,7 +3,7 @@
 //! `run` reads from the top: where pods run, what starts, what happens while the load runs, what it came to. Every
 //! process is this binary again, under a hidden command.
 
-mod load;
+pub(crate) mod load;
 mod manifests;
 mod mesh;
 mod metrics;

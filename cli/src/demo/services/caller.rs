@@ -23,7 +23,7 @@ pub(in crate::demo) const PROXY_VARIABLE: &str = "DEMO_PROXY";
 
 /// Calls one service over connections that it keeps.
 #[derive(Debug, Clone)]
-pub(in crate::demo) struct Caller {
+pub(crate) struct Caller {
     origin: Uri,
     proxy: Option<Uri>,
     http: Client<Dialler, Full<Bytes>>,
@@ -31,7 +31,7 @@ pub(in crate::demo) struct Caller {
 
 impl Caller {
     /// Calls `host:port`, through the proxy if there is one.
-    pub(in crate::demo) fn new(authority: &str, proxy: Option<&str>) -> anyhow::Result<Self> {
+    pub(crate) fn new(authority: &str, proxy: Option<&str>) -> anyhow::Result<Self> {
         let uri = |authority: &str| -> anyhow::Result<Uri> {
             format!("http://{authority}")
                 .parse()
@@ -65,7 +65,7 @@ impl Caller {
     }
 
     /// Sends a request whose target is a path, and gives back the body of a successful response.
-    pub(in crate::demo) async fn http(
+    pub(crate) async fn http(
         &self,
         method: http::Method,
         path: &str,

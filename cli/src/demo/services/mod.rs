@@ -17,7 +17,8 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-pub(super) use caller::{Caller, PROXY_VARIABLE};
+pub(crate) use caller::Caller;
+pub(super) use caller::PROXY_VARIABLE;
 
 /// Which application to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]

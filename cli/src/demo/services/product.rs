@@ -1,4 +1,4 @@
-//! `product`: a catalog over gRPC, unary and server streaming.
+//! `product`: a catalog over gRPC, unary and server streaming, with the health service that kubelets ask.
 
 use std::future::{Ready, ready};
 
@@ -10,7 +10,10 @@ use tonic::{
 };
 use tonic_prost::ProstCodec;
 
-use super::catalog::{GET_PRODUCT, GetProductRequest, LIST_RELATED, ListRelatedRequest, Product};
+use super::catalog::{
+    GET_PRODUCT, GetProductRequest, HEALTH_CHECK, HealthCheckRequest, HealthCheckResponse,
+    LIST_RELATED, ListRelatedRequest, Product, SERVING,
+};
 
 const NAMES: [&str; 5] = ["shuttle", "heddle", "bobbin", "reed", "treadle"];
 
@@ -18,6 +21,7 @@ pub(super) fn router() -> Router {
     Router::new()
         .route(GET_PRODUCT, post(get_product))
         .route(LIST_RELATED, post(list_related))
+        .route(HEALTH_CHECK, post(check))
 }
 
 async fn get_product(request: Request) -> Response {
@@ -32,6 +36,11 @@ async fn list_related(request: Request) -> Response {
     grpc.server_streaming(Catalog, request)
         .await
         .map(axum::body::Body::new)
+}
+
+async fn check(request: Request) -> Response {
+    let mut grpc = Grpc::new(ProstCodec::default());
+    grpc.unary(Health, request).await.map(axum::body::Body::new)
 }
 
 struct Catalog;
@@ -56,6 +65,19 @@ impl ServerStreamingService<ListRelatedRequest> for Catalog {
             .map(|step| Ok(product(id.wrapping_add(step))))
             .collect();
         ready(Ok(tonic::Response::new(tokio_stream::iter(related))))
+    }
+}
+
+struct Health;
+
+impl UnaryService<HealthCheckRequest> for Health {
+    type Response = HealthCheckResponse;
+    type Future = Ready<Result<tonic::Response<HealthCheckResponse>, Status>>;
+
+    fn call(&mut self, _: tonic::Request<HealthCheckRequest>) -> Self::Future {
+        ready(Ok(tonic::Response::new(HealthCheckResponse {
+            status: SERVING,
+        })))
     }
 }
 
