@@ -36,10 +36,15 @@ lint: ## format check and lints, warnings as errors
 deny: ## licences, bans and sources of dependencies (needs cargo-deny)
 	cargo deny check bans licenses sources
 
+.PHONY: images
+images: ## build the images, with docker or buildah; deploy/images says what can be set
+	deploy/images
+
 .PHONY: generate
 generate: ## write generated files anew: protobuf code, golden files, references
 	WEFT_UPDATE=1 cargo test -p weft-xds-proto --test generated
 	WEFT_UPDATE=1 INSTA_UPDATE=always cargo test --workspace --lib
+	WEFT_UPDATE=1 cargo test -p weft-tests --test scenarios chart
 
 .PHONY: ci
 ci: ## run what CI runs
