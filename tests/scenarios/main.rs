@@ -1,6 +1,8 @@
 //! The scenarios of the whole mesh.
 
 mod alike;
+mod chart;
+mod dashboard;
 mod hostile;
 mod identity;
 mod interop;
@@ -23,5 +25,7 @@ fn main() -> ExitCode {
     let suite = scale::add(suite);
     let suite = resilience::add(suite);
     let suite = alike::add(suite);
+    let suite = chart::add(suite);
+    let suite = dashboard::add(suite);
     hostile::add(suite).run()
 }

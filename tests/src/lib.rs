@@ -10,6 +10,7 @@ pub mod apps;
 pub mod bench;
 pub mod binaries;
 pub mod capture;
+pub mod chart;
 pub mod manifest;
 pub mod memory;
 pub mod mesh;

@@ -1,6 +1,6 @@
 //! What a scenario needs beside the workspace, and whether this machine has it.
 
-use crate::peers;
+use crate::peers::{self, helm::Helm};
 use std::{env, fmt, path::PathBuf, sync::OnceLock};
 use weft_cli::sandbox;
 
@@ -15,6 +15,10 @@ pub enum Need {
     GrpcPython,
     /// The gRPC client for Node, fetched.
     GrpcNode,
+    /// Helm, fetched.
+    Helm(Helm),
+    /// kubernetes-validate, fetched.
+    KubernetesValidate,
     /// A program of the distribution, found in `PATH` or where servers are installed.
     Program(&'static str),
 }
@@ -32,6 +36,8 @@ impl Need {
             Self::Envoy => fetched(peers::envoy::program()),
             Self::GrpcPython => fetched(peers::grpc::python()),
             Self::GrpcNode => fetched(peers::grpc::node()),
+            Self::Helm(helm) => fetched(helm.program()),
+            Self::KubernetesValidate => fetched(peers::kubernetes_validate::directory()),
             Self::Program(name) => match program(name) {
                 Some(_) => Ok(()),
                 None => Err(format!(
@@ -49,6 +55,8 @@ impl fmt::Display for Need {
             Self::Envoy => f.write_str("Envoy"),
             Self::GrpcPython => f.write_str("gRPC for Python"),
             Self::GrpcNode => f.write_str("gRPC for Node"),
+            Self::Helm(helm) => helm.fmt(f),
+            Self::KubernetesValidate => f.write_str("kubernetes-validate"),
             Self::Program(name) => f.write_str(name),
         }
     }

@@ -3,6 +3,9 @@
 pub mod certificate;
 pub mod envoy;
 pub mod grpc;
+pub mod helm;
+pub mod kubernetes_validate;
+pub mod prometheus;
 
 use crate::binaries;
 use anyhow::{Context, ensure};
