@@ -3,18 +3,22 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     pin::Pin,
+    time::Duration,
 };
 
-use futures_util::{Stream, StreamExt as _, future, stream::select_all};
+use futures_util::{Stream, StreamExt as _, future, stream, stream::select_all};
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, GroupVersionKind},
+    api::{ApiResource, DynamicObject, GroupVersionKind, ListParams},
     runtime::{WatchStreamExt as _, watcher},
 };
 use serde_json::Value;
 
 use super::subject::{Spoken, Subject};
 use crate::world::{ObjectKey, ObjectRef};
+
+/// How often a kind that is not there is asked for.
+const ASK_EVERY: Duration = Duration::from_secs(30);
 
 /// What is heard of the objects of a kind.
 pub(super) type Heard = (Spoken, watcher::Event<DynamicObject>);
@@ -23,10 +27,10 @@ pub(super) type Heard = (Spoken, watcher::Event<DynamicObject>);
 pub(super) fn watch(client: &Client) -> Pin<Box<dyn Stream<Item = Heard> + Send>> {
     let of_kind = |spoken: Spoken| {
         let api = Api::<DynamicObject>::all_with(client.clone(), &resource(spoken));
-        watcher(api, watcher::Config::default())
-            .default_backoff()
+        stream::once(served(api.clone()))
+            .flat_map(move |()| watcher(api.clone(), watcher::Config::default()).default_backoff())
             .filter_map(move |heard| {
-                // A cluster need not have Gateway API; that a watch broke is told by those of the world.
+                // That a watch broke is told by those of the world.
                 let heard = heard.inspect_err(|error| {
                     tracing::debug!(kind = spoken.kind(), %error, "watch of statuses broke");
                 });
@@ -35,6 +39,16 @@ pub(super) fn watch(client: &Client) -> Pin<Box<dyn Stream<Item = Heard> + Send>
             .boxed()
     };
     Box::pin(select_all(Spoken::ALL.map(of_kind)))
+}
+
+/// Waits until the API knows a kind: a cluster need not have Gateway API.
+async fn served(api: Api<DynamicObject>) {
+    let any = ListParams::default().limit(1);
+    while let Err(kube::Error::Api(status)) = api.list(&any).await
+        && status.code == 404
+    {
+        tokio::time::sleep(ASK_EVERY).await;
+    }
 }
 
 /// Where the API serves a kind.

@@ -56,6 +56,7 @@ fn object(schema: &Map<String, Value>) -> Map<String, Value> {
     }
     let mut rules = duration_rules(schema);
     rules.extend(size_rules(schema));
+    rules.extend(fraction_rule(&made));
     if let Some(Value::Array(own)) = made.get_mut("x-kubernetes-validations") {
         rules.append(own);
     }
@@ -205,6 +206,19 @@ fn size_rules(schema: &Map<String, Value>) -> Vec<Value> {
     let minimum = bound("x-weft-minimum-bytes").map(|bound| rule(">=", bound, "more"));
     let maximum = bound("x-weft-maximum-bytes").map(|bound| rule("<=", bound, "less"));
     minimum.into_iter().chain(maximum).collect()
+}
+
+/// Of a whole number, the API server compares with the whole part of a bound only: 0 is no less than 0.001 to it.
+fn fraction_rule(made: &Map<String, Value>) -> Option<Value> {
+    let minimum = made.get("minimum")?;
+    let has_fraction = minimum.as_f64()?.fract() != 0.0;
+    has_fraction.then(|| {
+        let bound = text(minimum);
+        json!({
+            "rule": format!("self >= {bound}"),
+            "message": format!("is out of range; write {bound} or more"),
+        })
+    })
 }
 
 fn is_duration(schema: &Map<String, Value>) -> bool {

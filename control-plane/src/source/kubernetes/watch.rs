@@ -186,6 +186,9 @@ impl Watch {
                         return trouble;
                     }
                 }
+                Ok(WatchEvent::Error(status)) if status.code == 500 => {
+                    return Trouble::Failed(Setback::NotStreamed, status.to_string());
+                }
                 Ok(WatchEvent::Error(status)) => return of_status(&status),
                 // A server that takes the question for that of a plain watch never says that the list ends.
                 Err(Trouble::Silent(_)) => {
@@ -295,8 +298,10 @@ impl Watch {
                 self.metrics.watches.inc();
                 Ok(Box::pin(lines))
             }
-            // Servers before 1.27 refuse what they do not know of.
-            Ok(Err(kube::Error::Api(status))) if streamed && matches!(status.code, 400 | 422) => {
+            // Servers before 1.27 refuse what they do not know of, and those over an etcd before 3.5 cannot do it.
+            Ok(Err(kube::Error::Api(status)))
+                if streamed && matches!(status.code, 400 | 422 | 500) =>
+            {
                 Err(Trouble::Failed(Setback::NotStreamed, status.to_string()))
             }
             Ok(Err(error)) => Err(of_error(error)),

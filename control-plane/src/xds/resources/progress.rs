@@ -46,8 +46,10 @@ pub(super) struct Standing {
     /// Whether there is anything in `refused`, so that an ACK need not look.
     refusing: AtomicBool,
     /// What it refuses, in which version. Without a name: something of the type, it did not say what.
-    refused: Mutex<BTreeMap<(ResourceType, Option<Arc<str>>), Refused>>,
+    refused: Mutex<BTreeMap<Name, Refused>>,
 }
+
+type Name = (ResourceType, Option<Arc<str>>);
 
 #[derive(Debug)]
 struct Refused {
