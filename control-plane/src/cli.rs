@@ -41,7 +41,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
     };
     let done = match cli.command {
-        Some(Command::Run(args)) => serve(args),
+        Some(Command::Run(args)) => serve(*args),
         None => serve(cli.run),
         Some(Command::Token(args)) => mint(&args),
         Some(Command::Crds) => print_definitions(),
@@ -73,7 +73,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the mesh. This is what happens without a command.
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Mint a join token, with which a proxy outside Kubernetes proves who it is.
     Token(TokenArgs),
     /// Print the CustomResourceDefinitions of Weft's own kinds as YAML, for kubectl apply -f -.

@@ -133,8 +133,8 @@ fn question(
     field: &str,
 ) -> Result<Option<Map<String, Value>>, Invalid> {
     let kinds = HANDLERS.into_iter();
-    let found = kinds.filter_map(|kind| Some((kind, handler.get(kind)?.as_object()?)));
-    let Some((kind, asked)) = found.last() else {
+    let mut found = kinds.filter_map(|kind| Some((kind, handler.get(kind)?.as_object()?)));
+    let Some((kind, asked)) = found.next_back() else {
         return Ok(None);
     };
     let elsewhere = asked.get("host").and_then(Value::as_str);
