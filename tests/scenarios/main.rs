@@ -6,6 +6,7 @@ mod dashboard;
 mod hostile;
 mod identity;
 mod interop;
+mod kubernetes;
 mod lifecycle;
 mod pair;
 mod peers;
@@ -27,5 +28,6 @@ fn main() -> ExitCode {
     let suite = alike::add(suite);
     let suite = chart::add(suite);
     let suite = dashboard::add(suite);
+    let suite = kubernetes::add(suite);
     hostile::add(suite).run()
 }

@@ -4,6 +4,8 @@
 //! cargo built beside the tests, and peers such as Envoy come from the package registries into `target/peers`.
 //! A scenario whose component is missing is shown as ignored with the reason; `WEFT_TEST_REQUIRE=all` makes that a
 //! failure.
+//!
+//! The Kubernetes API is a stand-in ([`kubernetes`]), or a real one.
 
 pub mod any_server;
 pub mod apps;
@@ -11,6 +13,7 @@ pub mod bench;
 pub mod binaries;
 pub mod capture;
 pub mod chart;
+pub mod kubernetes;
 pub mod manifest;
 pub mod memory;
 pub mod mesh;

@@ -1,6 +1,9 @@
 //! What a scenario needs beside the workspace, and whether this machine has it.
 
-use crate::peers::{self, helm::Helm};
+use crate::{
+    kubernetes::session,
+    peers::{self, helm::Helm},
+};
 use std::{env, fmt, path::PathBuf, sync::OnceLock};
 use weft_cli::sandbox;
 
@@ -19,6 +22,8 @@ pub enum Need {
     Helm(Helm),
     /// kubernetes-validate, fetched.
     KubernetesValidate,
+    /// The stand-in for the Kubernetes API, and not a real one.
+    StandIn,
     /// A program of the distribution, found in `PATH` or where servers are installed.
     Program(&'static str),
 }
@@ -38,6 +43,10 @@ impl Need {
             Self::GrpcNode => fetched(peers::grpc::node()),
             Self::Helm(helm) => fetched(helm.program()),
             Self::KubernetesValidate => fetched(peers::kubernetes_validate::directory()),
+            Self::StandIn => match env::var_os(session::VARIABLE) {
+                None => Ok(()),
+                Some(_) => Err(format!("{} names a real one", session::VARIABLE)),
+            },
             Self::Program(name) => match program(name) {
                 Some(_) => Ok(()),
                 None => Err(format!(
@@ -57,6 +66,7 @@ impl fmt::Display for Need {
             Self::GrpcNode => f.write_str("gRPC for Node"),
             Self::Helm(helm) => helm.fmt(f),
             Self::KubernetesValidate => f.write_str("kubernetes-validate"),
+            Self::StandIn => f.write_str("the stand-in for the Kubernetes API"),
             Self::Program(name) => f.write_str(name),
         }
     }
