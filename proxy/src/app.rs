@@ -92,7 +92,11 @@ async fn control(config: Config, log: log::Control) -> anyhow::Result<()> {
         listeners.metrics,
         endpoints::scrape(parts.clone()),
     ));
-    tokio::spawn(server::serve(listeners.health, endpoints::health(parts)));
+    let probes = shared.config.app_probes.clone();
+    tokio::spawn(server::serve(
+        listeners.health,
+        endpoints::health(parts, probes),
+    ));
     let mut failures = start_workers(&shared, listeners.workers)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

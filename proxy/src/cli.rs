@@ -3,6 +3,7 @@
 //! What a flag means and defaults to is decided here; whether the values make sense together, in `config`.
 
 use crate::{
+    admin::AppProbes,
     app,
     config::{Config, Mode},
     http::limits::HttpLimits,
@@ -202,6 +203,16 @@ pub struct RunArgs {
         help_heading = "Listeners"
     )]
     pub health_listen: SocketAddr,
+    /// Probes of the application, which the kubelet asks for at /app-health/<container>/<name> of the health
+    /// port: JSON, by container and name, as Kubernetes writes them. The injector sets it.
+    #[arg(
+        long,
+        env = "WEFT_APP_PROBES",
+        value_name = "JSON",
+        default_value = "{}",
+        help_heading = "Listeners"
+    )]
+    pub app_probes: AppProbes,
 
     /// Data workers. The CPU limit of the container, rounded up, or else the number of cores.
     #[arg(

@@ -1,6 +1,7 @@
 //! The configuration of a proxy, checked: what `app` starts with. It never changes while the proxy runs.
 
 use crate::{
+    admin::AppProbes,
     cli::{LimitArgs, RunArgs},
     cpu,
     http::limits::HttpLimits,
@@ -42,6 +43,8 @@ pub struct Config {
     pub listen: Listen,
     /// Where the application listens (explicit mode).
     pub app_address: Option<SocketAddr>,
+    /// What the kubelet asks the application, by way of the health port.
+    pub app_probes: AppProbes,
     /// Data workers.
     pub workers: NonZeroUsize,
     /// Edges that metrics tell apart.
@@ -192,6 +195,7 @@ impl TryFrom<RunArgs> for Config {
             certificates,
             listen,
             app_address: args.app_address,
+            app_probes: args.app_probes,
             workers: args.workers.unwrap_or_else(cpu::workers),
             max_edges: args.max_edges,
             http: http(&args.limits)?,

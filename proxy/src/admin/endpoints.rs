@@ -1,6 +1,9 @@
 //! The endpoints, by path.
 
-use super::health::Health;
+use super::{
+    health::Health,
+    probes::{self, AppProbes},
+};
 use crate::{
     drain::Drain,
     telemetry::{
@@ -75,9 +78,11 @@ pub fn scrape(parts: Parts) -> Router {
         .with_state(parts)
 }
 
-/// `/livez` and `/readyz`, for the kubelet.
-pub fn health(parts: Parts) -> Router {
-    health_routes().with_state(parts)
+/// `/livez` and `/readyz`, and the probes of the application, for the kubelet.
+pub fn health(parts: Parts, probes: AppProbes) -> Router {
+    health_routes()
+        .with_state(parts)
+        .merge(probes::router(probes))
 }
 
 fn health_routes() -> Router<Parts> {

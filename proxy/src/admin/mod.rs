@@ -5,8 +5,10 @@
 
 pub mod endpoints;
 pub mod health;
+pub mod probes;
 pub mod samples;
 pub mod server;
 
 pub use endpoints::{Parts, View};
 pub use health::{Condition, Health};
+pub use probes::AppProbes;

@@ -1,5 +1,6 @@
 //! The listeners of the endpoints.
 
+use super::probes::ReachedAt;
 use axum::Router;
 use std::{io, net::SocketAddr};
 use tokio::net::TcpListener;
@@ -26,6 +27,7 @@ pub async fn bind(flag: &'static str, address: SocketAddr) -> Result<TcpListener
 
 /// Serves endpoints for as long as the runtime runs.
 pub async fn serve(listener: TcpListener, endpoints: Router) {
+    let endpoints = endpoints.into_make_service_with_connect_info::<ReachedAt>();
     if let Err(error) = axum::serve(listener, endpoints).await {
         tracing::error!(%error, "admin endpoints ended");
     }

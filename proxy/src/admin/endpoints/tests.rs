@@ -47,11 +47,17 @@ async fn readiness_says_what_is_missing() {
     let parts = parts();
     parts.health.met(Condition::Listeners);
     parts.health.met(Condition::Configuration);
-    let (status, body) = ask(health(parts.clone()), "GET", "/readyz", "").await;
+    let (status, body) = ask(
+        health(parts.clone(), AppProbes::default()),
+        "GET",
+        "/readyz",
+        "",
+    )
+    .await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(body.contains("no certificate"), "{body}");
     parts.health.met(Condition::Certificate);
-    let (status, _) = ask(health(parts), "GET", "/readyz", "").await;
+    let (status, _) = ask(health(parts, AppProbes::default()), "GET", "/readyz", "").await;
     assert_eq!(status, StatusCode::OK);
 }
 
