@@ -10,6 +10,8 @@ pub(super) struct Course {
     listing: Listing,
     /// In a row.
     failures: u32,
+    /// Nothing was heard of a watch since the version was lost last.
+    lost: bool,
     /// Since when the API says that there is no such kind.
     missing_since: Option<Instant>,
     /// Whether a list was complete, ever.
@@ -78,6 +80,7 @@ impl Course {
             version: None,
             listing: Listing::Streamed,
             failures: 0,
+            lost: false,
             missing_since: None,
             listed: false,
         }
@@ -105,6 +108,7 @@ impl Course {
     pub(super) fn heard(&mut self, version: String) {
         self.version = Some(version);
         self.failures = 0;
+        self.lost = false;
     }
 
     /// Asking came to nothing. Gives how long to wait, `luck` being from 0 to 1.
@@ -119,7 +123,13 @@ impl Course {
                 return Duration::ZERO;
             }
             Setback::PagesExpired => self.listing = Listing::Whole,
-            Setback::Lost => self.version = None,
+            Setback::Lost => {
+                self.version = None;
+                // The server is back, and says so: what failed before it was is no reason to wait.
+                if !std::mem::replace(&mut self.lost, true) {
+                    self.failures = 0;
+                }
+            }
             Setback::Closed(_) | Setback::Failed => {}
         }
         let doubled = FIRST_DELAY.saturating_mul(1 << self.failures.min(10));
@@ -189,6 +199,20 @@ mod tests {
         assert_eq!(fail(0.0), ms(2500));
         course.heard("1".to_owned());
         assert_eq!(course.set_back(Setback::Failed, 1.0), ms(100));
+    }
+
+    #[test]
+    fn a_server_that_is_back_is_asked_for_a_list_soon_and_one_that_loses_every_version_is_not() {
+        let mut course = Course::new();
+        for _ in 0..6 {
+            course.set_back(Setback::Failed, 1.0);
+        }
+        for delay in [100, 200, 400] {
+            assert_eq!(course.set_back(Setback::Lost, 1.0), ms(delay));
+            course.listed("1".to_owned());
+        }
+        course.heard("2".to_owned());
+        assert_eq!(course.set_back(Setback::Lost, 1.0), ms(100));
     }
 
     #[test]

@@ -321,7 +321,7 @@ impl Watch {
             Ok(Ok(0)) => return Err(Trouble::Closed(Duration::ZERO)),
             Err(_) => return Err(Trouble::Silent(patience)),
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => return Err(Trouble::Failed(Setback::Failed, error.to_string())),
+            Ok(Err(error)) => return Err(Trouble::Failed(Setback::Failed, causes(&error))),
         }
         // The connection was cut within an event, which will be told again.
         if !line.ends_with('\n') {
@@ -395,8 +395,21 @@ impl Watch {
 fn of_error(error: kube::Error) -> Trouble {
     match error {
         kube::Error::Api(status) => of_status(&status),
-        other => Trouble::Failed(Setback::Failed, other.to_string()),
+        other => Trouble::Failed(Setback::Failed, causes(&other)),
     }
+}
+
+/// An error with what caused it: that a request failed, the client says first, and why, last.
+fn causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |error| error.source());
+    causes.fold(error.to_string(), |mut text, cause| {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text += ": ";
+            text += &cause;
+        }
+        text
+    })
 }
 
 fn of_status(status: &kube::core::Status) -> Trouble {
