@@ -12,7 +12,7 @@ use crate::{
     own_addresses,
     telemetry::{self, AccessLog, log, registry::DEFAULT_EDGE_IDLE},
     tls::{
-        Identity,
+        Authorities, Identity,
         control_plane::ControlPlane,
         rotation,
         source::{Csr, Files},
@@ -58,9 +58,11 @@ async fn control(config: Config, log: log::Control) -> anyhow::Result<()> {
 
     let identity = Identity::new();
     let control_plane = control_plane(&config, identity.clone());
+    let authorities = control_plane.authorities.clone();
     let certificates = certificates(&config, &control_plane, identity.clone());
     let (destinations, client) = xds::Client::new(client_config(&config), control_plane);
     tokio::spawn(certificates);
+    tokio::spawn(authorities.clone().follow());
     tokio::spawn(client.run());
     tokio::spawn(memory::give_back());
     tokio::spawn(note_readiness(
@@ -83,7 +85,7 @@ async fn control(config: Config, log: log::Control) -> anyhow::Result<()> {
         health,
         config,
     });
-    let parts = parts(&shared, log);
+    let parts = parts(&shared, authorities, log);
     tokio::spawn(server::serve(
         listeners.admin,
         endpoints::admin(parts.clone()),
@@ -195,7 +197,7 @@ impl Listening {
 }
 
 /// What the endpoints for operators read and switch.
-fn parts(shared: &Arc<Shared>, log: log::Control) -> Parts {
+fn parts(shared: &Arc<Shared>, authorities: Authorities, log: log::Control) -> Parts {
     let look = |view: fn(&Shared) -> Value| -> View<Value> {
         let shared = shared.clone();
         Arc::new(move || view(&shared))
@@ -206,7 +208,12 @@ fn parts(shared: &Arc<Shared>, log: log::Control) -> Parts {
         registry: shared.registry.clone(),
         access_log: shared.access_log.clone(),
         samples: Arc::new(move || {
-            samples::take(&counted.destinations, &counted.identity, &counted.status)
+            samples::take(
+                &counted.destinations,
+                &counted.identity,
+                &authorities,
+                &counted.status,
+            )
         }),
         config: look(|shared| shared.destinations.dump()),
         clusters: look(|shared| json!(shared.status.summary())),
@@ -268,7 +275,7 @@ fn control_plane(config: &Config, identity: Identity) -> ControlPlane {
         host: control_plane.host,
         port: control_plane.port,
         server_name: control_plane.server_name,
-        ca: control_plane.ca,
+        authorities: Authorities::at(control_plane.ca),
         token: control_plane.token,
         identity,
     }

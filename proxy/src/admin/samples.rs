@@ -4,7 +4,7 @@ mod limits;
 
 use crate::{
     telemetry::render::{Kind, Sample},
-    tls::{self, Identity},
+    tls::{self, Authorities, Identity},
     upstream::{CircuitSummary, ClusterSummary, ConnectionSummary, StatusRegistry, Usage},
     xds::{self, Destinations},
 };
@@ -15,10 +15,11 @@ use weft_xds_proto::resource::ResourceType;
 pub fn take(
     destinations: &Destinations,
     identity: &Identity,
+    authorities: &Authorities,
     clusters: &StatusRegistry,
 ) -> Vec<Sample> {
     let mut samples = configuration(&destinations.status(), Instant::now());
-    samples.extend(certificates(&identity.status()));
+    samples.extend(certificates(&identity.status(), authorities.failures()));
     let clusters = clusters.summary();
     samples.extend(pools(&clusters));
     samples.extend(breakers(&clusters));
@@ -78,7 +79,7 @@ fn configuration(status: &xds::Status, now: Instant) -> Vec<Sample> {
     samples
 }
 
-fn certificates(status: &tls::Status) -> Vec<Sample> {
+fn certificates(status: &tls::Status, ca_failures: u64) -> Vec<Sample> {
     let mut samples = vec![
         counter(
             "weft_certificate_rotations",
@@ -89,6 +90,11 @@ fn certificates(status: &tls::Status) -> Vec<Sample> {
             "weft_certificate_failures",
             "Attempts to get a certificate that failed",
             status.failures as f64,
+        ),
+        counter(
+            "weft_xds_ca_failures",
+            "How often the file of --xds-ca became unusable",
+            ca_failures as f64,
         ),
     ];
     if let Some(certificate) = &status.certificate {
@@ -271,7 +277,9 @@ mod tests {
     #[test]
     fn every_sample_stands_in_the_docs() {
         let (destinations, _feed) = Destinations::new("inbound/demo/a".into(), Duration::ZERO);
-        let mut samples = take(&destinations, &Identity::new(), &StatusRegistry::default());
+        let authorities = Authorities::at("absent.pem".into());
+        let clusters = StatusRegistry::default();
+        let mut samples = take(&destinations, &Identity::new(), &authorities, &clusters);
         let mut circuit = CircuitSummary::default();
         circuit.transitions[0].count = 1;
         let clusters = [ClusterSummary {

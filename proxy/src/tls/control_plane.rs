@@ -3,10 +3,10 @@
 //! Here, unlike between sidecars, the server is verified by name: its certificate must bear that of the
 //! control plane and chain to a root of the `--xds-ca` file or of the mesh.
 
-use super::{Identity, provider};
+use super::{Authorities, Identity, provider};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore, client::WebPkiServerVerifier, sign::SingleCertAndKey};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls_pki_types::ServerName;
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -29,8 +29,8 @@ pub struct ControlPlane {
     pub port: u16,
     /// The name that its certificate must bear: mostly `host`.
     pub server_name: String,
-    /// PEM file with authorities for its certificate; read for every connection anew.
-    pub ca: PathBuf,
+    /// Authorities for its certificate; read for every connection anew.
+    pub authorities: Authorities,
     /// File with the token that proves who we are; read for every use anew, since such tokens rotate.
     pub token: PathBuf,
     /// Our certificate, as soon as there is one, and the roots of the mesh.
@@ -232,32 +232,20 @@ impl ControlPlane {
     /// Those of the file, and the roots of the mesh when it has told us: the file may be older.
     async fn authorities(&self) -> Result<RootCertStore, ConnectError> {
         let mut store = RootCertStore::empty();
-        let known = self.identity.roots();
-        if let Some(roots) = &known {
+        if let Some(roots) = &self.identity.roots() {
             store.add_parsable_certificates(roots.certificates().iter().cloned());
         }
-        match tokio::fs::read(&self.ca).await {
-            Ok(pem) => {
-                for certificate in CertificateDer::pem_slice_iter(&pem) {
-                    let certificate =
-                        certificate.map_err(|error| self.bad_authorities(error.to_string()))?;
-                    store
-                        .add(certificate)
-                        .map_err(|error| self.bad_authorities(error.to_string()))?;
-                }
-            }
-            Err(_) if !store.is_empty() => {}
-            Err(error) => return Err(self.bad_authorities(error.to_string())),
+        let (of_file, failure) = self.authorities.read().await;
+        store.add_parsable_certificates(of_file);
+        match failure {
+            Some(reason) if store.is_empty() => Err(self.bad_authorities(reason)),
+            _ => Ok(store),
         }
-        if store.is_empty() {
-            return Err(self.bad_authorities("there is no certificate in it".to_owned()));
-        }
-        Ok(store)
     }
 
     fn bad_authorities(&self, reason: String) -> ConnectError {
         ConnectError::Authorities {
-            path: self.ca.clone(),
+            path: self.authorities.path().to_owned(),
             reason,
         }
     }

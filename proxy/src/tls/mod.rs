@@ -7,6 +7,7 @@
 //! Whoever completes a handshake calls [`peer_identity`] with the certificates of the connection, resumed or
 //! not, and compares: the chain is verified here, who the peer is must be decided there.
 
+mod authorities;
 pub mod backoff;
 mod certificate;
 pub mod control_plane;
@@ -18,6 +19,7 @@ pub mod rotation;
 pub mod source;
 mod verify;
 
+pub use authorities::Authorities;
 pub(crate) use certificate::rfc3339;
 pub use certificate::{InvalidCertificate, Summary};
 pub use credentials::{Alpn, Credentials};

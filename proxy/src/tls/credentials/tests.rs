@@ -1,7 +1,7 @@
 //! Handshakes between credentials, in memory.
 
 use crate::tls::{
-    Alpn, Credentials, Identity, PeerError, peer_identity,
+    Alpn, Credentials, Identity, PeerError, Roots, peer_identity,
     testing::{Leaf, TestCa},
 };
 use rustls::{CertificateError, ClientConnection, HandshakeKind, ServerConnection};
@@ -290,4 +290,53 @@ fn intermediates_and_several_roots_are_followed() {
 fn no_certificate_is_no_identity() {
     assert_eq!(peer_identity(None), Err(PeerError::NoCertificate));
     assert_eq!(peer_identity(Some(&[])), Err(PeerError::NoCertificate));
+}
+
+#[test]
+fn a_change_of_roots_with_overlap_refuses_nobody_and_drops_no_connection() {
+    let (old, new) = (TestCa::root("old"), TestCa::root("new"));
+    let roots = |of: &[&TestCa]| Roots::new(of.iter().map(|ca| ca.root_certificate())).unwrap();
+    let (user, order) = (Identity::new(), Identity::new());
+    let install = |identity: &Identity, ca: &TestCa, uri| {
+        let issued = ca.workload(uri);
+        identity.install(issued, None, SystemTime::now()).unwrap();
+    };
+    let assert_both_ways = |when: &str| {
+        let (user, order) = (user.current().unwrap(), order.current().unwrap());
+        for (client, server) in [(&user, &order), (&order, &user)] {
+            if let Err(error) = connect(client, Alpn::Http1, server) {
+                panic!("{when}: {} refused {}: {error}", server.id, client.id);
+            }
+        }
+    };
+    install(&user, &old, USER);
+    install(&order, &old, ORDER);
+    let (before_user, before_order) = (user.current().unwrap(), order.current().unwrap());
+    let mut open = connect(&before_user, Alpn::Http1, &before_order).unwrap();
+
+    // The new root is trusted: by one of them first.
+    user.set_pushed_roots(roots(&[&old, &new]));
+    assert_both_ways("one knows the new root");
+    order.set_pushed_roots(roots(&[&old, &new]));
+    assert_both_ways("both know the new root");
+
+    // It signs, and one of them renews before the other.
+    install(&user, &new, USER);
+    assert_both_ways("one has a new certificate");
+    install(&order, &new, ORDER);
+    assert_both_ways("both have new certificates");
+
+    // The old root is dropped.
+    order.set_pushed_roots(roots(&[&new]));
+    assert_both_ways("one has dropped the old root");
+    user.set_pushed_roots(roots(&[&new]));
+    assert_both_ways("both have dropped the old root");
+    assert_eq!(*user.current().unwrap().roots, roots(&[&new]));
+
+    // What began before all that goes on.
+    std::io::Write::write_all(&mut open.client.writer(), b"still here").unwrap();
+    open.transfer().unwrap();
+    let mut received = [0; 10];
+    std::io::Read::read_exact(&mut open.server.reader(), &mut received).unwrap();
+    assert_eq!(&received, b"still here");
 }

@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     error::RequestError,
     snapshot::{DestinationHandle, MtlsMode},
-    tls::{CertificateSource as _, Identity, rotation, source::Csr, testing::TestCa},
+    tls::{Authorities, CertificateSource as _, Identity, rotation, source::Csr, testing::TestCa},
     xds::{Resolution, convert::tests::seconds},
 };
 use std::path::Path;
@@ -44,7 +44,7 @@ async fn start_with(config: Config) -> Setup {
         host: "127.0.0.1".to_owned(),
         port: fake.address.port(),
         server_name: "127.0.0.1".to_owned(),
-        ca: files.path().join("ca.pem"),
+        authorities: Authorities::at(files.path().join("ca.pem")),
         token: files.path().join("token"),
         identity: Identity::new(),
     };
