@@ -35,7 +35,7 @@ use crate::{
 pub const NAME: &str = "weft-ca-root-cert";
 /// Its one key.
 pub const KEY: &str = "root-cert.pem";
-/// The label by which they are found again.
+/// Their label, for people who look for them.
 const LABEL: &str = "weft.dev/trust-bundle";
 /// The label of a namespace whose pods get sidecars.
 const MESHED: &str = "weft.dev/inject=enabled";
@@ -193,17 +193,13 @@ fn note_namespace<K: Resource>(distribution: &mut Distribution, event: Event<K>)
 fn note_copy(distribution: &mut Distribution, event: Event<ConfigMap>) {
     match event {
         Event::Init => distribution.relist_copies(),
-        Event::InitApply(copy) | Event::Apply(copy) if copy.name_any() == NAME => {
+        Event::InitApply(copy) | Event::Apply(copy) => {
             let text = copy.data.as_ref().and_then(|data| data.get(KEY));
             let namespace = copy.namespace().unwrap_or_default();
             distribution.holds(&namespace, text.map_or("", String::as_str));
         }
-        Event::Delete(copy) if copy.name_any() == NAME => {
-            distribution.lost(&copy.namespace().unwrap_or_default());
-        }
+        Event::Delete(copy) => distribution.lost(&copy.namespace().unwrap_or_default()),
         Event::InitDone => distribution.copies_listed(),
-        // Somebody else's, with our label.
-        Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => {}
     }
 }
 

@@ -270,4 +270,22 @@ mod tests {
         let flaw = rootless.authority([], DOMAIN, now).unwrap_err();
         assert!(flaw.reason.contains("none of the roots"), "{}", flaw.reason);
     }
+
+    #[test]
+    fn a_key_as_cert_manager_encodes_it_signs() {
+        // Made for this test: SEC 1, not PKCS#8.
+        let key = "-----BEGIN EC PRIVATE KEY-----\n\
+            MHcCAQEEIJYbtnl/irspp9WMn8MnDtzjChHC53klKYcDoqIUqxoKoAoGCCqGSM49\n\
+            AwEHoUQDQgAERtKObr4YU0OrXvW1ZOnzU8xFKVgHtBc6myePTXpmYDhn8J1EgZKV\n\
+            3IQZ7sUCWm5RtiVJuzLtG8eMlu9wHLfCdg==\n\
+            -----END EC PRIVATE KEY-----\n";
+        let now = SystemTime::now();
+        let pair = KeyPair::from_pem(key).unwrap();
+        let supplied = Supplied {
+            certificate: crate::ca::authority::self_signed(DOMAIN, &pair, now),
+            key: key.to_owned(),
+            roots: None,
+        };
+        assert!(supplied.authority([], DOMAIN, now).is_ok());
+    }
 }
