@@ -58,6 +58,12 @@ pub enum ManifestError {
 /// The namespace of an object that names none.
 const DEFAULT_NAMESPACE: &str = "default";
 
+/// Whether a cluster of that version, major and minor, has native sidecars. Kubernetes 1.29 does unless told
+/// otherwise; a node that does not takes the sidecar for an init container, and waits for its end for ever.
+pub fn has_native_sidecars(version: (u32, u32)) -> bool {
+    version >= (1, 29)
+}
+
 /// Gives the pods of a manifest their sidecars: YAML of any number of documents, or JSON. `native_sidecars`
 /// says whether the cluster that it is for has them.
 pub fn inject_all(

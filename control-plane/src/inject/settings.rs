@@ -124,7 +124,8 @@ impl Settings {
         Ok(settings)
     }
 
-    fn check(&self) -> Result<(), InvalidSettings> {
+    /// Finds values that mean nothing.
+    pub fn check(&self) -> Result<(), InvalidSettings> {
         let invalid = |field: String, reason: String| Err(InvalidSettings::Field { field, reason });
         for (field, text) in [
             ("image", &self.image),

@@ -150,3 +150,57 @@ async fn settings_follow_their_file_and_the_last_good_ones_stay() {
     let invalid = SettingsFile::open(path).unwrap_err().to_string();
     assert!(invalid.contains("loglevel"), "{invalid}");
 }
+
+/// As the API server does: over HTTP/1.1, with the roots of the webhook's configuration, by the Service's name.
+#[tokio::test]
+async fn the_api_server_knows_the_webhook_by_its_roots_and_name() {
+    use crate::{
+        ca::{Ca, Leaves, Serving, Settings},
+        serve::{Transport, serve_http},
+    };
+    use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    let directory = tempfile::tempdir().unwrap();
+    let ca = Ca::open(Settings {
+        directory: directory.path().to_owned(),
+        leaves: Leaves {
+            trust_domain: "cluster.local".into(),
+            max_ttl: std::time::Duration::from_secs(3600),
+        },
+    });
+    let ca = Arc::new(ca.unwrap());
+    let names = names("weft-system", "cluster.local");
+    let serving = Arc::new(Serving::to_api_server(ca.clone(), names).unwrap());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let router = Router::new().route("/livez", get(async || "live\n"));
+    let transport = Transport::Tls(serving);
+    let server = tokio::spawn(serve_http(listener, transport, router, shutdown.clone()));
+
+    let mut roots = rustls::RootCertStore::empty();
+    let bundle = ca.bundle();
+    let certificates = CertificateDer::pem_slice_iter(bundle.as_bytes());
+    roots.add_parsable_certificates(certificates.map(Result::unwrap));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let tcp = tokio::net::TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("weft-control-plane.weft-system.svc").unwrap();
+    let mut tls = connector.connect(name, tcp).await.unwrap();
+    let question = "GET /livez HTTP/1.1\r\nhost: weft\r\nconnection: close\r\n\r\n";
+    tls.write_all(question.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tls.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.ends_with("live\n"), "{answer}");
+
+    shutdown.cancel();
+    server.await.unwrap().unwrap();
+}

@@ -5,9 +5,7 @@ use std::{convert::Infallible, time::Duration};
 use kube::Client;
 use tokio::sync::watch;
 
-/// Kubernetes 1.29 has them unless told otherwise; before, nodes may take the sidecar for an init container,
-/// and wait for its end for ever.
-const SINCE: (u32, u32) = (1, 29);
+use crate::inject::manifest;
 
 /// After an attempt that failed.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -69,7 +67,7 @@ fn has_native_sidecars(major: &str, minor: &str) -> bool {
         text[..digits.unwrap_or(text.len())].parse::<u32>().ok()
     };
     let version = number(major).zip(number(minor));
-    version.is_none_or(|version| version >= SINCE)
+    version.is_none_or(manifest::has_native_sidecars)
 }
 
 #[cfg(test)]
