@@ -8,7 +8,7 @@ use std::{
 
 use clap::{Parser, Subcommand};
 
-use crate::{check, demo};
+use crate::{check, demo, inject};
 
 /// The command line of the Weft service mesh.
 #[derive(Debug, Parser)]
@@ -24,6 +24,8 @@ enum Command {
     Demo(demo::Args),
     /// Asks a control plane whether it is ready.
     Check(check::Args),
+    /// Gives the pods of manifests their sidecars, as the webhook would, and prints them.
+    Inject(inject::Args),
     /// The sidecar, as a process of the demo: everything that `weft-proxy` takes.
     #[command(hide = true, disable_help_flag = true)]
     RunProxy(Passed),
@@ -57,6 +59,7 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(args) => demo::run(args),
         Command::Check(args) => check::run(args).map(|()| ExitCode::SUCCESS),
+        Command::Inject(args) => inject::run(args),
         Command::RunProxy(passed) => return weft_proxy::cli::run(passed.of("weft-proxy")),
         Command::RunControlPlane(passed) => {
             return weft_control_plane::cli::run(passed.of("weft-control-plane"));
