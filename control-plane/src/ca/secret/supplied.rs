@@ -258,7 +258,7 @@ mod tests {
             roots: Some(root.certificate.clone()),
         };
         let authority = supplied.authority([], DOMAIN, now).unwrap();
-        assert_eq!(authority.roots(), [root.certificate.clone()]);
+        assert_eq!(authority.roots(), std::slice::from_ref(&root.certificate));
         assert_eq!(authority.intermediates, [issuing.der().clone()]);
         let der = rustls_pki_types::CertificateDer::from_pem_slice(root.certificate.as_bytes());
         assert_ne!(authority.intermediates[0], der.unwrap());
