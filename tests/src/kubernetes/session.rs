@@ -298,7 +298,7 @@ impl fmt::Display for Answer {
 
 impl Watch<'_> {
     /// The next event: its type and its object. Nothing when the watch ends.
-    pub fn next(&mut self) -> anyhow::Result<Option<(String, Value)>> {
+    pub fn event(&mut self) -> anyhow::Result<Option<(String, Value)>> {
         loop {
             if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
                 let line = self.read.split_to(end + 1);
@@ -325,7 +325,7 @@ impl Watch<'_> {
     /// The next event that must come: type and name, bookmarks passed over.
     pub fn expect(&mut self) -> anyhow::Result<(String, String)> {
         loop {
-            let (kind, object) = self.next()?.context("the watch goes on")?;
+            let (kind, object) = self.event()?.context("the watch goes on")?;
             if kind != "BOOKMARK" {
                 let name = object["metadata"]["name"].as_str().unwrap_or_default();
                 return Ok((kind, name.to_owned()));

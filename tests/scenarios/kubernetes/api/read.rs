@@ -120,7 +120,7 @@ fn watch() -> anyhow::Result<()> {
     }
     let from = text(&changed, "/metadata/resourceVersion");
     let mut later = session.watch(&format!("{path}?watch=1&resourceVersion={from}"))?;
-    let (kind, object) = later.next()?.context("the watch goes on")?;
+    let (kind, object) = later.event()?.context("the watch goes on")?;
     ensure!(
         kind == "DELETED" && object["data"]["x"] == "2",
         "{kind} {object}"
@@ -146,7 +146,7 @@ fn streamed_list() -> anyhow::Result<()> {
     let mut watch = session.watch(&format!("{path}?{query}"))?;
     let mut added = BTreeSet::new();
     for _ in 0..2 {
-        let (kind, object) = watch.next()?.context("the watch goes on")?;
+        let (kind, object) = watch.event()?.context("the watch goes on")?;
         ensure!(kind == "ADDED", "{kind}");
         added.insert(text(&object, "/metadata/name").to_owned());
     }
@@ -154,7 +154,7 @@ fn streamed_list() -> anyhow::Result<()> {
         added == BTreeSet::from(["a".to_owned(), "b".to_owned()]),
         "{added:?}"
     );
-    let (kind, object) = watch.next()?.context("the watch goes on")?;
+    let (kind, object) = watch.event()?.context("the watch goes on")?;
     let is_end = object["metadata"]["annotations"]["k8s.io/initial-events-end"] == "true";
     ensure!(kind == "BOOKMARK" && is_end, "{kind} {object}");
     session.delete(&format!("{path}/a"))?.ok()?;
@@ -175,10 +175,10 @@ fn gone() -> anyhow::Result<()> {
         .created()?;
     session.stand_in().context("history can be cut")?.compact();
     let mut watch = session.watch(&format!("{path}?watch=1&resourceVersion=1"))?;
-    let (kind, object) = watch.next()?.context("there is an event")?;
+    let (kind, object) = watch.event()?.context("there is an event")?;
     ensure!(kind == "ERROR" && object["code"] == 410, "{kind} {object}");
     ensure!(object["reason"] == "Expired", "{object}");
-    ensure!(watch.next()?.is_none(), "the watch is over");
+    ensure!(watch.event()?.is_none(), "the watch is over");
     Ok(())
 }
 

@@ -18,9 +18,7 @@ pub(super) fn settle(call: &Call, name: &Name, value: &mut Value, old: Option<&V
         && let Some(old) = old
     {
         let mut kept = old.clone();
-        for field in ["status"] {
-            take(&mut kept, field, value);
-        }
+        take(&mut kept, "status", value);
         kept["metadata"]["managedFields"] = value["metadata"]["managedFields"].clone();
         *value = kept;
     } else if call.resource.has_status {
@@ -157,10 +155,7 @@ pub(super) fn check_kind(call: &Call, value: &Value) -> Result<(), Status> {
 
 pub(super) fn settle_name(call: &Call, value: &mut Value) -> Result<Name, Status> {
     let metadata = &mut value["metadata"];
-    if !metadata["name"]
-        .as_str()
-        .is_some_and(|name| !name.is_empty())
-    {
+    if metadata["name"].as_str().is_none_or(str::is_empty) {
         let Some(prefix) = metadata["generateName"]
             .as_str()
             .filter(|prefix| !prefix.is_empty())
