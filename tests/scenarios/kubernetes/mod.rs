@@ -1,9 +1,11 @@
 //! Weft on the Kubernetes API: the stand-in, which `api` checks, or a real one.
 
 mod api;
+mod install;
+mod unsteady;
 
 use weft_tests::Suite;
 
 pub(crate) fn add(suite: Suite) -> Suite {
-    api::add(suite)
+    unsteady::add(install::add(api::add(suite)))
 }

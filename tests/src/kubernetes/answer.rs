@@ -95,7 +95,7 @@ async fn decide(state: &Arc<State>, request: Request<Bytes>) -> Result<Answer, S
         resource,
         query,
     };
-    authorize(state, &call, verb)?;
+    authorize(state, &call, verb).inspect_err(|refusal| state.requests.forbid(&refusal.message))?;
     perform(state, &call, verb).await
 }
 

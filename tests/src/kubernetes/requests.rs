@@ -1,7 +1,7 @@
 //! What was asked, so that a test can tell a hot loop.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
 };
 
@@ -18,7 +18,10 @@ pub struct Asked {
 
 /// Counts of requests, refused ones included.
 #[derive(Debug, Default)]
-pub struct Requests(Mutex<BTreeMap<Asked, u64>>);
+pub struct Requests {
+    counts: Mutex<BTreeMap<Asked, u64>>,
+    forbidden: Mutex<BTreeSet<String>>,
+}
 
 impl Requests {
     pub(super) fn add(&self, user: &str, verb: &str, resource: &str) {
@@ -27,13 +30,25 @@ impl Requests {
             verb: verb.to_owned(),
             resource: resource.to_owned(),
         };
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         *counts.entry(asked).or_default() += 1;
+    }
+
+    pub(super) fn forbid(&self, message: &str) {
+        let forbidden = self.forbidden.lock();
+        let mut forbidden = forbidden.unwrap_or_else(PoisonError::into_inner);
+        forbidden.insert(message.to_owned());
+    }
+
+    /// What was refused for want of rights, in the words of the refusals.
+    pub fn forbidden(&self) -> BTreeSet<String> {
+        let forbidden = self.forbidden.lock();
+        forbidden.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Every count so far.
     pub fn all(&self) -> BTreeMap<Asked, u64> {
-        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.clone()
     }
 
