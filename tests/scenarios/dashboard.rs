@@ -42,6 +42,11 @@ fn dashboards() -> anyhow::Result<()> {
     pair.wait_for_http()?;
     let nobody = pair.mesh.service("nobody").protocol("http");
     pair.mesh.apply("nobody", &nobody.objects())?;
+    let outsider = pair.mesh.network().pod("outsider")?;
+    let _app = apps::http::start(&outsider, PORT, "outsider")?;
+    let plain = pair.mesh.service("plain").protocol("http");
+    let plain = plain.endpoints([SocketAddr::new(outsider.ipv4().into(), PORT)]);
+    pair.mesh.apply("plain", &plain.objects())?;
     let settings = injector_settings()?;
     let targets = [&pair.client, &pair.server].map(|workload| {
         let ip = workload.addresses()[0];
@@ -67,6 +72,7 @@ fn dashboards() -> anyhow::Result<()> {
             while !done.load(Ordering::Relaxed) {
                 call(pair.address());
                 call(nobody.addresses()[0]);
+                call(plain.addresses()[0]);
             }
         });
         let asked = queries.iter().try_for_each(|query| {
@@ -82,10 +88,20 @@ fn dashboards() -> anyhow::Result<()> {
     })
 }
 
-/// What the dashboard says of the two edges is true: all of one, and none of the other, is mutual TLS and succeeds.
+/// What the dashboard says of the edges is true: a service of the mesh, one outside of it, and one that nobody serves.
 fn edges(prometheus: &Prometheus) -> anyhow::Result<()> {
-    for (title, reached) in [("Success by edge", 1.0), ("Mutual TLS by edge", 1.0)] {
-        for (service, expected) in [("echo", reached), ("nobody", 0.0)] {
+    for (title, values) in [
+        (
+            "Success by edge",
+            [("echo", 1.0), ("plain", 1.0), ("nobody", 0.0)],
+        ),
+        // What fails before it is sent is not plaintext.
+        (
+            "Mutual TLS by edge",
+            [("echo", 1.0), ("plain", 0.0), ("nobody", 1.0)],
+        ),
+    ] {
+        for (service, expected) in values {
             let panels = panels()?;
             let panel = panels.iter().find(|panel| panel["title"] == title);
             let query = panel.and_then(|panel| panel["targets"][0]["expr"].as_str());
