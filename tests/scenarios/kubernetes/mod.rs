@@ -2,10 +2,16 @@
 
 mod api;
 mod install;
+mod refused;
+mod replicas;
 mod unsteady;
 
 use weft_tests::Suite;
 
 pub(crate) fn add(suite: Suite) -> Suite {
-    unsteady::add(install::add(api::add(suite)))
+    let suite = api::add(suite);
+    let suite = install::add(suite);
+    let suite = unsteady::add(suite);
+    let suite = replicas::add(suite);
+    refused::add(suite)
 }

@@ -35,9 +35,7 @@ fn unsteady() -> anyhow::Result<()> {
         "/whoami",
         4,
     );
-    let seconds = env::var("WEFT_TEST_UNSTEADY").ok();
-    let seconds = seconds.map_or(Ok(SECONDS), |seconds| seconds.parse())?;
-    let end = Instant::now() + Duration::from_secs(seconds);
+    let end = Instant::now() + how_long()?;
     let lifetimes = Duration::from_millis(50)..Duration::from_secs(2);
     installed
         .cluster
@@ -58,8 +56,23 @@ fn unsteady() -> anyhow::Result<()> {
     installed.cluster.api.faults().cut_watches();
 
     load.stop().check()?;
-    for (name, address) in &addresses {
-        let is_served = has_endpoint(&installed, name);
+    compare(&installed, &addresses)
+}
+
+/// How long a scenario of this kind lasts.
+pub(super) fn how_long() -> anyhow::Result<Duration> {
+    let seconds = env::var("WEFT_TEST_UNSTEADY").ok();
+    let seconds = seconds.map_or(Ok(SECONDS), |seconds| seconds.parse())?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Waits until the client is served as the world of the API says, service by service.
+pub(super) fn compare(
+    installed: &Installed,
+    addresses: &BTreeMap<String, SocketAddr>,
+) -> anyhow::Result<()> {
+    for (name, address) in addresses {
+        let is_served = has_endpoint(installed, name);
         let what = if is_served { "served" } else { "not served" };
         until(&format!("{name} is {what}"), PATIENCE, || {
             let answer = installed.get(*address);
@@ -79,7 +92,7 @@ fn has_endpoint(installed: &Installed, name: &str) -> bool {
 }
 
 /// Makes, changes or removes a service, and notes the last address of each.
-fn change(
+pub(super) fn change(
     installed: &Installed,
     addresses: &mut BTreeMap<String, SocketAddr>,
 ) -> anyhow::Result<()> {

@@ -92,14 +92,14 @@ impl Cluster {
             &format!("{replica}.kubeconfig"),
             &self.api.kubeconfig(&token),
         )?;
-        let extra = [format!("--kubeconfig={}", kubeconfig.display())];
-        Running::start(&self.api, place, object, &extra)
+        let extra = vec![format!("--kubeconfig={}", kubeconfig.display())];
+        Running::start(&self.api, place, object, extra)
     }
 
     /// Posts a pod through admission, gives it a place and addresses, and runs what came back.
     pub fn run(&self, pod: &Value) -> anyhow::Result<Running> {
         let (place, object) = self.admit(pod)?;
-        Running::start(&self.api, place, object, &[])
+        Running::start(&self.api, place, object, Vec::new())
     }
 
     fn admit(&self, pod: &Value) -> anyhow::Result<(Pod, Value)> {

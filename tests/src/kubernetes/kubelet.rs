@@ -13,6 +13,7 @@ use crate::{
 };
 use anyhow::{Context, ensure};
 use base64::{Engine, engine::general_purpose::STANDARD};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -33,15 +34,17 @@ pub struct Running {
     /// Its object as it was admitted.
     pub object: Value,
     containers: BTreeMap<String, Child>,
+    extra: Vec<String>,
     directory: TempDir,
 }
 
 impl Running {
     /// Runs an admitted pod until every container of ours has started.
-    pub fn start(api: &Api, pod: Pod, object: Value, extra: &[String]) -> anyhow::Result<Self> {
+    pub fn start(api: &Api, pod: Pod, object: Value, extra: Vec<String>) -> anyhow::Result<Self> {
         let mut running = Self {
             directory: tempfile::tempdir()?,
             containers: BTreeMap::new(),
+            extra,
             pod,
             object,
         };
@@ -50,7 +53,7 @@ impl Running {
         let spec = running.object["spec"].clone();
         for container in items(&spec["initContainers"]) {
             let is_sidecar = container["restartPolicy"] == "Always";
-            if running.launch(api, container, extra)? {
+            if running.launch(api, container)? {
                 if is_sidecar {
                     running.wait_started(container)?;
                 } else {
@@ -59,7 +62,7 @@ impl Running {
             }
         }
         for container in items(&spec["containers"]) {
-            if running.launch(api, container, extra)? {
+            if running.launch(api, container)? {
                 running.wait_started(container)?;
             }
         }
@@ -73,13 +76,32 @@ impl Running {
             .with_context(|| format!("no container {name} of ours runs"))
     }
 
+    /// Kills a container of ours as a crash would, and waits until it is gone.
+    pub fn kill(&self, name: &str) -> anyhow::Result<()> {
+        let child = self.container(name)?;
+        child.signal(Signal::KILL)?;
+        until(&format!("{name} is gone"), PATIENCE, || {
+            !matches!(child.try_wait(), Ok(None))
+        })
+    }
+
+    /// Starts a container of ours again that has ended, and waits until it has started.
+    pub fn restart(&mut self, api: &Api, name: &str) -> anyhow::Result<()> {
+        let spec = self.object["spec"].clone();
+        let mut all = items(&spec["initContainers"]).chain(items(&spec["containers"]));
+        let container = all.find(|container| container["name"] == name);
+        let container = container.with_context(|| format!("a container {name}"))?;
+        self.launch(api, container)?;
+        self.wait_started(container)
+    }
+
     /// The last lines that a container wrote.
     pub fn log(&self, name: &str) -> String {
         let container = self.containers.get(name);
         container.map_or_else(String::new, |container| container.log_tail(40))
     }
 
-    fn launch(&mut self, api: &Api, container: &Value, extra: &[String]) -> anyhow::Result<bool> {
+    fn launch(&mut self, api: &Api, container: &Value) -> anyhow::Result<bool> {
         let name = text(&container["name"]);
         let Some(program) = program(&text(&container["image"]))? else {
             return Ok(false);
@@ -89,7 +111,7 @@ impl Running {
         for argument in items(&container["args"]) {
             command = command.arg(self.led(&expanded(&text(argument), &environment), container));
         }
-        command = command.args(extra);
+        command = command.args(&self.extra);
         for (key, value) in &environment {
             command = command.env(key, value);
         }

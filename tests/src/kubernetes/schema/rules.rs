@@ -1,11 +1,11 @@
 //! Rules in CEL: `x-kubernetes-validations`.
 //!
-//! Evaluated with the crate `cel`, the library of strings and, of Kubernetes' own functions, `duration` as a number
-//! of nanoseconds. A rule that uses more than that cannot be evaluated and is an error of the object, so that it is
+//! Evaluated with the crate `cel`, its library of strings and, of Kubernetes' own functions, `duration` as a number of
+//! nanoseconds and `quantity` as a whole number. A rule that uses more than that cannot be evaluated and is an error of the object, so that it is
 //! noticed rather than passed over. Costs are not counted.
 
 use super::field;
-use cel::{Context, Env, ExecutionError, Program, Value as Cel, extensions};
+use cel::{Context, Env, ExecutionError, Program, Value as Cel, extensions, extractors::This};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -162,10 +162,43 @@ impl fmt::Debug for Rules {
 
 fn context() -> Context<'static, 'static> {
     let mut context = Context::with_env(Arc::clone(&ENVIRONMENT));
+    let added = [
+        context.add_function("duration", duration),
+        context.add_function("getMilliseconds", |This(nanos): This<i64>| {
+            nanos / 1_000_000
+        }),
+        context.add_function("quantity", quantity),
+        context.add_function("asInteger", |This(number): This<i64>| number),
+    ];
+    for function in added {
+        function.expect("the crate has no function of that name, without its feature for times");
+    }
     context
-        .add_function("duration", duration)
-        .expect("without its feature for times the crate has no function of that name");
-    context
+}
+
+/// The number that a quantity stands for, as far as it is whole: `64Ki`.
+fn quantity(text: Arc<String>) -> Result<i64, ExecutionError> {
+    parse_quantity(&text)
+        .ok_or_else(|| ExecutionError::function_error("quantity", format!("{text:?} is none")))
+}
+
+fn parse_quantity(text: &str) -> Option<i64> {
+    const UNITS: &[(&str, i64)] = &[
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
+        ("Ti", 1 << 40),
+        ("k", 1_000),
+        ("M", 1_000_000),
+        ("G", 1_000_000_000),
+        ("T", 1_000_000_000_000),
+    ];
+    let unit = UNITS.iter().find(|(suffix, _)| text.ends_with(suffix));
+    let (digits, factor) = match unit {
+        Some((suffix, factor)) => (text.strip_suffix(suffix)?, *factor),
+        None => (text, 1),
+    };
+    digits.parse::<i64>().ok()?.checked_mul(factor)
 }
 
 /// Nanoseconds of Go's form of a duration: `1h2m3.5s`.

@@ -109,6 +109,24 @@ fn rules_are_evaluated_with_their_messages() {
 }
 
 #[test]
+fn rules_know_durations_and_quantities() {
+    let holds = |rule: &str| {
+        let rule = json!({ "x-kubernetes-validations": [{ "rule": rule }] });
+        Schema::new(rule)
+            .unwrap()
+            .errors(&json!("64Ki"), None)
+            .is_empty()
+    };
+    assert!(holds("quantity(self).asInteger() == 65536"));
+    assert!(holds(
+        "(type(self) == int ? int(self) : quantity(string(self)).asInteger()) <= 65536"
+    ));
+    assert!(holds("duration('1m30s') > duration('89s')"));
+    assert!(holds("duration('1500ms').getMilliseconds() % 1000 == 500"));
+    assert!(!holds("duration(self) > duration('1s')"));
+}
+
+#[test]
 fn a_rule_about_the_old_value_is_for_updates() {
     let (old, new) = (
         json!({ "spec": { "mode": "A" } }),
