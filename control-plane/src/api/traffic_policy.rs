@@ -136,7 +136,7 @@ pub struct Timeout {
         example = &"3s",
         extend(
             "x-weft-default" = "`MeshConfig.defaults.requestTimeout`, 15s",
-            "x-weft-becomes" = "RouteAction.timeout; RouteAction.max_stream_duration.grpc_timeout_header_max"
+            "x-weft-becomes" = "RouteAction.timeout; RouteAction.max_stream_duration.grpc_timeout_header_max, Envoy: max_grpc_timeout"
         )
     )]
     pub request: Option<Duration>,

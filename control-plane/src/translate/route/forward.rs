@@ -36,7 +36,6 @@ pub(super) fn action(entry: &Entry, form: Form, retry: Option<&Retry>) -> RouteA
         cluster_specifier: Some(clusters(entry)),
         cluster_not_found_response_code: not_found(entry).into(),
         timeout: limit(entry.requests.timeout),
-        max_stream_duration: grpc_limit(entry.requests.grpc_timeout_max, form),
         retry_policy: retry.and_then(|policy| retry::policy(policy, form)),
         hash_policy: entry
             .hash
@@ -45,6 +44,7 @@ pub(super) fn action(entry: &Entry, form: Form, retry: Option<&Retry>) -> RouteA
             .collect(),
         ..RouteAction::default()
     };
+    let action = grpc_limit(action, entry.requests.grpc_timeout_max, form);
     if form == Form::Grpc {
         return action;
     }
@@ -58,13 +58,28 @@ pub(super) fn action(entry: &Entry, form: Form, retry: Option<&Retry>) -> RouteA
     }
 }
 
-/// Up to how long a gRPC call may take. Zero is for as long as it says itself: Weft and gRPC do that without being told,
-/// Envoy does not.
-fn grpc_limit(max: Option<Duration>, form: Form) -> Option<MaxStreamDuration> {
-    (max.is_some() || form == Form::Envoy).then(|| MaxStreamDuration {
-        grpc_timeout_header_max: limit(max),
-        ..MaxStreamDuration::default()
-    })
+/// Up to how long a gRPC call may take that says how long it does; zero is for as long as it says.
+///
+/// For Envoy this stands where it was of old: beside the message that took its place, Envoy passes over
+/// `RouteAction.timeout`, for calls of every kind.
+#[expect(
+    deprecated,
+    reason = "Envoy counts RouteAction.timeout beside this field only"
+)]
+fn grpc_limit(action: RouteAction, max: Option<Duration>, form: Form) -> RouteAction {
+    if form == Form::Envoy {
+        return RouteAction {
+            max_grpc_timeout: limit(max),
+            ..action
+        };
+    }
+    RouteAction {
+        max_stream_duration: max.map(|max| MaxStreamDuration {
+            grpc_timeout_header_max: limit(Some(max)),
+            ..MaxStreamDuration::default()
+        }),
+        ..action
+    }
 }
 
 fn clusters(entry: &Entry) -> ClusterSpecifier {
