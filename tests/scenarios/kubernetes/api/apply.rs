@@ -110,7 +110,7 @@ fn removal() -> anyhow::Result<()> {
     ensure!(object["data"] == expected, "{}", object["data"]);
     let message = apply("one", json!({ "z": "2" }))?.refused(409, "Conflict")?;
     ensure!(
-        message.contains("conflict with \"edit\" using v1 at 2"),
+        message.contains("conflict with \"edit\" using v1: .data.z"),
         "{message}"
     );
     Ok(())

@@ -47,18 +47,18 @@ impl Entry {
             && self.subresource == manager.subresource
     }
 
-    /// How a conflict names it: `"edit" with subresource "status" using v1 at 2026-01-01T00:00:00Z`.
+    /// How a conflict names it: `"edit" with subresource "status" using v1`.
     fn described(&self) -> String {
         let subresource = match self.subresource.as_str() {
             "" => String::new(),
             name => format!(" with subresource \"{name}\""),
         };
         // Of one that applies, name and subresource say it all.
-        let since = match (self.operation.as_str(), self.time.as_str()) {
-            ("Update", Some(time)) => format!(" using {} at {time}", self.version),
+        let version = match self.operation.as_str() {
+            "Update" => format!(" using {}", self.version),
             _ => String::new(),
         };
-        format!("\"{}\"{subresource}{since}", self.manager)
+        format!("\"{}\"{subresource}{version}", self.manager)
     }
 }
 

@@ -149,6 +149,6 @@ fn an_update_takes_what_it_changes() {
     );
     assert_eq!(
         conflict.unwrap_err(),
-        [("\"edit\" using v1 at now".to_owned(), ".data.x".to_owned())]
+        [("\"edit\" using v1".to_owned(), ".data.x".to_owned())]
     );
 }
