@@ -16,7 +16,6 @@ use weft_tests::{
 pub(super) fn ejection() -> anyhow::Result<()> {
     let both = Both::start()?;
     let (endpoints, echo) = three(&both)?;
-    let question = Question::get("/");
     apply(
         &both,
         json!({
@@ -26,18 +25,9 @@ pub(super) fn ejection() -> anyhow::Result<()> {
     )?;
     let [bad, ..] = &endpoints;
     bad.becomes(Mood::Failing(503));
-    for (name, proxy) in PROXIES {
-        until("the bad endpoint is ejected", PATIENCE, || {
-            let before = bad.processed();
-            let all_good = (0..12).all(|_| {
-                both.ask(proxy, echo, &question)
-                    .is_ok_and(|answer| answer.status == 200)
-            });
-            all_good && bad.processed() == before
-        })
-        .with_context(|| format!("{name}\n{}", both.logs()))?;
-    }
-    Ok(())
+    both.each("the bad endpoint is ejected", |proxy| {
+        Ok(is_ejected(&both, proxy, echo, bad))
+    })
 }
 
 pub(super) fn ratio() -> anyhow::Result<()> {
@@ -57,9 +47,7 @@ pub(super) fn ratio() -> anyhow::Result<()> {
     for (name, proxy) in PROXIES {
         bad.becomes(Mood::Failing(500));
         until("the bad endpoint is ejected", PATIENCE, || {
-            let before = bad.processed();
-            let all_good = (0..12).all(|_| good(&both, proxy, echo));
-            all_good && bad.processed() == before
+            is_ejected(&both, proxy, echo, bad)
         })
         .with_context(|| format!("{name}\n{}", both.logs()))?;
         bad.becomes(Mood::Well);
@@ -210,6 +198,12 @@ pub(super) fn requests() -> anyhow::Result<()> {
         let first = receive(first)?;
         Ok((first.status, second.status, server.processed()) == (200, 503, before + 1))
     })
+}
+
+/// Whether requests are all well, and none goes to the bad endpoint.
+fn is_ejected(both: &Both, proxy: Proxy, service: SocketAddr, bad: &Moody) -> bool {
+    let before = bad.processed();
+    (0..12).all(|_| good(both, proxy, service)) && bad.processed() == before
 }
 
 fn good(both: &Both, proxy: Proxy, service: SocketAddr) -> bool {

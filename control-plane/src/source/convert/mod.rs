@@ -164,7 +164,7 @@ pub(crate) fn object(value: Value, trust_domain: &str) -> Outcome {
 
 /// The kinds that Weft reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
+pub(crate) enum Known {
     Namespace,
     Service,
     EndpointSlice,
@@ -177,7 +177,7 @@ enum Known {
 }
 
 impl Known {
-    fn of(kind: &str) -> Option<Self> {
+    pub(crate) fn of(kind: &str) -> Option<Self> {
         Some(match kind {
             "Namespace" => Self::Namespace,
             "Service" => Self::Service,
@@ -192,7 +192,7 @@ impl Known {
         })
     }
 
-    fn api_version(self) -> &'static str {
+    pub(crate) fn api_version(self) -> &'static str {
         match self {
             Self::Namespace | Self::Service | Self::Pod => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
@@ -202,7 +202,7 @@ impl Known {
         }
     }
 
-    fn in_world(self) -> Kind {
+    pub(crate) fn in_world(self) -> Kind {
         match self {
             Self::Namespace => Kind::Namespace,
             Self::Service => Kind::Service,

@@ -1,6 +1,6 @@
 //! What is watched: which kinds there are, and where the API serves them.
 
-use crate::world::{Kind, route::RouteKind};
+use crate::{source::convert::Known, world::Kind};
 use kube::core::{
     Request,
     params::{ListParams, WatchParams},
@@ -52,29 +52,17 @@ impl Watched {
     }
 
     pub(super) fn api_version(self) -> &'static str {
-        match self {
-            Self::Namespace | Self::Node | Self::Service | Self::Pod => "v1",
-            Self::EndpointSlice => "discovery.k8s.io/v1",
-            Self::MeshConfig | Self::TrafficPolicy => crate::api::API_VERSION,
-            Self::HttpRoute | Self::GrpcRoute => "gateway.networking.k8s.io/v1",
-            Self::ReferenceGrant => "gateway.networking.k8s.io/v1beta1",
-        }
+        self.known().map_or("v1", Known::api_version)
     }
 
     /// What it is in the world. Nothing there is a node.
     pub(super) fn in_world(self) -> Option<Kind> {
-        Some(match self {
-            Self::Node => return None,
-            Self::Namespace => Kind::Namespace,
-            Self::Service => Kind::Service,
-            Self::EndpointSlice => Kind::EndpointSlice,
-            Self::Pod => Kind::Workload,
-            Self::MeshConfig => Kind::Mesh,
-            Self::TrafficPolicy => Kind::TrafficPolicy,
-            Self::HttpRoute => Kind::Route(RouteKind::Http),
-            Self::GrpcRoute => Kind::Route(RouteKind::Grpc),
-            Self::ReferenceGrant => Kind::ReferenceGrant,
-        })
+        self.known().map(Known::in_world)
+    }
+
+    /// What objects of the kind are read as. Of nodes nothing but a label is used.
+    fn known(self) -> Option<Known> {
+        Known::of(self.name())
     }
 
     /// The watched kind that a kind of the world is.
@@ -144,7 +132,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn every_watched_kind_but_nodes_is_one_that_is_read_and_what_it_is_in_the_world() {
+    fn every_watched_kind_but_nodes_is_one_that_is_read() {
         for watched in Watched::ALL {
             let outcome = object(
                 json!({"apiVersion": watched.api_version(), "kind": watched.name(), "metadata": {"name": "default", "namespace": "demo"}}),
